@@ -1,0 +1,132 @@
+//! Settings of the commands: every field with its default, unit and range; flags come before the environment.
+
+use std::{net::SocketAddr, num::NonZeroUsize, path::PathBuf, time::Duration};
+
+use clap::{Args, ValueEnum, builder::RangedU64ValueParser};
+
+use crate::{
+    engine::EngineConfig,
+    model::{ModelError, ModelSource},
+    tagger::TaggerConfig,
+};
+
+/// Which model to load and how much of the machine to use.
+#[derive(Debug, Clone, Args)]
+pub struct ModelSettings {
+    /// Model bundle: a folder, or hf:ORG/NAME@REVISION on the Hugging Face hub (HF_HOME, HF_ENDPOINT, HF_TOKEN and
+    /// HF_HUB_OFFLINE are honoured).
+    #[arg(long, env = "RASID_MODEL", default_value = "models/default", value_name = "MODEL", value_parser = model_source)]
+    pub model: ModelSource,
+
+    /// CPU cores to compute on; 0 for all of the machine.
+    #[arg(long, env = "RASID_THREADS", default_value_t = 0, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(0..=1024))]
+    pub threads: usize,
+
+    /// Tokens the model reads at a time.
+    #[arg(long, env = "RASID_BATCH_TOKENS", default_value_t = 2048, value_name = "TOKENS", value_parser = RangedU64ValueParser::<usize>::new().range(64..=65_536))]
+    pub batch_tokens: usize,
+
+    /// Largest document: UTF-8 bytes of title and text together.
+    #[arg(long, env = "RASID_MAX_DOCUMENT_BYTES", default_value_t = 1 << 20, value_name = "BYTES", value_parser = RangedU64ValueParser::<usize>::new().range(1..=1 << 30))]
+    pub max_document_bytes: usize,
+}
+
+fn model_source(text: &str) -> Result<ModelSource, ModelError> {
+    text.parse()
+}
+
+impl ModelSettings {
+    /// Settings of the tagger.
+    pub fn tagger(&self) -> TaggerConfig {
+        TaggerConfig { max_document_bytes: self.max_document_bytes, batch_tokens: self.batch_tokens }
+    }
+}
+
+/// How to serve.
+#[derive(Debug, Clone, Args)]
+pub struct ServeSettings {
+    /// Address and port to listen on; port 0 takes a free one.
+    #[arg(long, env = "RASID_LISTEN", default_value = "127.0.0.1:50051", value_name = "ADDRESS:PORT")]
+    pub listen: SocketAddr,
+
+    /// Model and machine.
+    #[command(flatten)]
+    pub model: ModelSettings,
+
+    /// Most documents in one BatchTag request.
+    #[arg(long, env = "RASID_MAX_BATCH_DOCUMENTS", default_value_t = 1000, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(1..=100_000))]
+    pub max_batch_documents: usize,
+
+    /// Largest request message, in encoded bytes. The transport reads twice that before it gives up.
+    #[arg(long, env = "RASID_MAX_REQUEST_BYTES", default_value_t = 32 << 20, value_name = "BYTES", value_parser = RangedU64ValueParser::<usize>::new().range(1024..=1 << 30))]
+    pub max_request_bytes: usize,
+
+    /// Documents of one batch or stream that are worked on at a time.
+    #[arg(long, env = "RASID_MAX_IN_FLIGHT", default_value = "64", value_name = "N")]
+    pub max_in_flight: NonZeroUsize,
+
+    /// Tokens waiting in the server, over all calls, before single documents are refused.
+    #[arg(long, env = "RASID_MAX_QUEUED_TOKENS", default_value_t = 1 << 17, value_name = "TOKENS", value_parser = RangedU64ValueParser::<usize>::new().range(1024..=1 << 30))]
+    pub max_queued_tokens: usize,
+
+    /// Threads that run the model, each with its share of the cores. One answers a lone document soonest.
+    #[arg(long, env = "RASID_WORKERS", default_value_t = 1, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(1..=256))]
+    pub workers: usize,
+
+    /// Seconds that calls may take to finish after SIGTERM or Ctrl-C.
+    #[arg(long, env = "RASID_DRAIN_SECONDS", default_value_t = 30, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(0..=3600))]
+    pub drain_seconds: u64,
+
+    /// Form of the log, on standard error.
+    #[arg(long, env = "RASID_LOG_FORMAT", default_value = "text", value_name = "FORMAT")]
+    pub log_format: LogFormat,
+
+    /// What to log: error, warn, info, debug, trace, or a filter like "rasid=debug,h2=warn". Never holds text of documents.
+    #[arg(long, env = "RASID_LOG", default_value = "info", value_name = "FILTER")]
+    pub log: String,
+}
+
+/// Form of the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// Lines for a person.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+impl ServeSettings {
+    /// Settings of the engine.
+    pub fn engine(&self) -> EngineConfig {
+        EngineConfig {
+            max_queued_tokens: self.max_queued_tokens,
+            workers: self.workers,
+            threads: self.model.threads,
+        }
+    }
+
+    /// How long calls may take to finish at the end.
+    pub fn drain(&self) -> Duration {
+        Duration::from_secs(self.drain_seconds)
+    }
+}
+
+/// Where `model pack` finds its parts.
+#[derive(Debug, Clone, Args)]
+pub struct PackSettings {
+    /// Manifest to take names, labels, thresholds and shape from; its files and revision are replaced.
+    #[arg(long, value_name = "FILE")]
+    pub manifest: PathBuf,
+    /// Trained encoder and heads, safetensors.
+    #[arg(long, value_name = "FILE")]
+    pub weights: PathBuf,
+    /// Word embeddings, Q4_0 in GGUF.
+    #[arg(long, value_name = "FILE")]
+    pub embeddings: PathBuf,
+    /// tokenizer.json.
+    #[arg(long, value_name = "FILE")]
+    pub tokenizer: PathBuf,
+    /// Folder to write the bundle to.
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+}

@@ -1,0 +1,15 @@
+//! The service over gRPC: wire format, conversion both ways, statuses, calls, server.
+
+pub mod codec;
+mod deadline;
+pub(crate) mod request;
+pub(crate) mod response;
+mod server;
+mod service;
+pub(crate) mod status;
+mod stream;
+
+pub use self::{
+    server::{ServeError, serve},
+    status::ERROR_DOMAIN,
+};

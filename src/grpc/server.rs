@@ -1,0 +1,136 @@
+//! The server: services, health, and the way from start to stop.
+
+use std::{future::Future, sync::Arc, time::Duration};
+
+use thiserror::Error;
+use tokio::net::TcpListener;
+use tonic::{
+    codec::CompressionEncoding,
+    transport::{Server, server::TcpIncoming},
+};
+use tonic_health::{ServingStatus, server::HealthReporter};
+
+use super::service::{Shared, Tagging};
+use crate::{
+    config::ServeSettings,
+    engine::{Engine, StartError},
+    model::{Bundle, ModelError},
+    proto::{self, v1::tagger_service_server::TaggerServiceServer},
+    tagger::Tagger,
+};
+
+/// Dead connections are found by pings after this long.
+const KEEPALIVE: Duration = Duration::from_secs(30);
+
+/// Calls that one connection may have open at a time.
+const MAX_STREAMS: u32 = 1024;
+
+/// Resets that a connection may have pending: clients with short deadlines reset often, and h2's own limit of 20 would cut them off.
+const MAX_PENDING_RESETS: usize = 1024;
+
+/// Why the server could not run.
+#[derive(Debug, Error)]
+pub enum ServeError {
+    /// The model could not be loaded.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// The engine could not start.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// The loading thread ended without a result.
+    #[error("loading the model failed: {0}")]
+    Load(#[source] tokio::task::JoinError),
+    /// The transport failed.
+    #[error("the transport failed: {0}")]
+    Transport(#[from] tonic::transport::Error),
+    /// Reflection could not be set up.
+    #[error("cannot set up reflection: {0}")]
+    Reflection(#[from] tonic_reflection::server::Error),
+}
+
+/// Serves on a bound listener until `shutdown` is done and the calls in flight have ended, or their time is up.
+///
+/// Calls are answered with UNAVAILABLE, and health says NOT_SERVING, until the model is loaded and warm, and again from the shutdown on.
+///
+/// # Errors
+/// [`ServeError`]: if the model cannot be loaded, the server ends with the reason.
+pub async fn serve(
+    listener: TcpListener,
+    settings: ServeSettings,
+    shutdown: impl Future<Output = ()> + Send,
+) -> Result<(), ServeError> {
+    let shared = Arc::new(Shared::new(&settings));
+    let (health, health_service) = tonic_health::server::health_reporter();
+    set_health(&health, ServingStatus::NotServing).await;
+    let draining = shared.draining.clone();
+    let transport = Server::builder()
+        .http2_keepalive_interval(Some(KEEPALIVE))
+        .http2_max_pending_accept_reset_streams(Some(MAX_PENDING_RESETS))
+        .max_concurrent_streams(MAX_STREAMS)
+        .add_service(health_service)
+        .add_service(reflection().build_v1()?)
+        // Older clients know only this version.
+        .add_service(reflection().build_v1alpha()?)
+        .add_service(tagger_service(&shared, &settings))
+        .serve_with_incoming_shutdown(
+            TcpIncoming::from(listener).with_nodelay(Some(true)),
+            draining.clone().cancelled_owned(),
+        );
+    let transport = tokio::spawn(transport);
+    let running = async {
+        load(&shared, &settings).await?;
+        set_health(&health, ServingStatus::Serving).await;
+        tracing::info!("serving");
+        std::future::pending::<Result<(), ServeError>>().await
+    };
+    tokio::select! {
+        failed = running => return failed,
+        () = shutdown => {}
+    }
+    tracing::info!("shutting down");
+    set_health(&health, ServingStatus::NotServing).await;
+    draining.cancel();
+    match tokio::time::timeout(settings.drain(), transport).await {
+        Ok(ended) => ended.map_err(ServeError::Load)??,
+        Err(_) => tracing::warn!("calls were still open after {} s", settings.drain_seconds),
+    }
+    Ok(())
+}
+
+/// Loads the model and warms it, off the runtime's threads.
+async fn load(shared: &Arc<Shared>, settings: &ServeSettings) -> Result<(), ServeError> {
+    let settings = settings.clone();
+    let engine = tokio::task::spawn_blocking(move || {
+        let bundle = Bundle::open(settings.model.model.resolve()?)?;
+        let tagger = Tagger::load(bundle, settings.model.tagger(), &candle_core::Device::Cpu)?;
+        Ok::<_, ServeError>(Engine::start(tagger, settings.engine())?)
+    });
+    let engine = engine.await.map_err(ServeError::Load)??;
+    let manifest = engine.tagger().manifest();
+    tracing::info!(name = manifest.name, version = manifest.version, revision = manifest.revision, "model loaded");
+    // Nobody else sets it.
+    let _ = shared.engine.set(engine);
+    Ok(())
+}
+
+fn tagger_service(shared: &Arc<Shared>, settings: &ServeSettings) -> TaggerServiceServer<Tagging> {
+    TaggerServiceServer::new(Tagging::new(Arc::clone(shared)))
+        .accept_compressed(CompressionEncoding::Gzip)
+        .accept_compressed(CompressionEncoding::Zstd)
+        .send_compressed(CompressionEncoding::Zstd)
+        .send_compressed(CompressionEncoding::Gzip)
+        // Above the limit that our own check answers for with a clear error.
+        .max_decoding_message_size(settings.max_request_bytes.saturating_mul(2))
+}
+
+fn reflection() -> tonic_reflection::server::Builder<'static> {
+    tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(proto::FILE_DESCRIPTOR_SET)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+}
+
+/// Sets the health of the server as a whole and of the service.
+async fn set_health(health: &HealthReporter, status: ServingStatus) {
+    health.set_service_status("", status).await;
+    health.set_service_status("rasid.v1.TaggerService", status).await;
+}

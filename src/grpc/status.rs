@@ -1,0 +1,188 @@
+//! The one place where failures become gRPC statuses.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        LazyLock,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use prost::Message;
+use thiserror::Error;
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt, pb};
+
+use crate::{
+    engine::EngineError,
+    tagger::{DocumentError, OptionsError},
+};
+
+/// The `domain` of every `ErrorInfo`.
+pub const ERROR_DOMAIN: &str = "rasid.dev";
+
+/// Advice to a caller that comes while the model loads or the server shuts down.
+const NOT_READY_RETRY: Duration = Duration::from_secs(1);
+
+/// Why a call, or one document of it, has no answer.
+#[derive(Debug, Error)]
+pub enum CallError {
+    /// A field of the request cannot be used.
+    #[error("{field} {problem}")]
+    Field {
+        /// Its path in the request.
+        field: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The options do not fit the model.
+    #[error("{} {source}", source.field())]
+    Options {
+        /// What is wrong with them.
+        #[from]
+        source: OptionsError,
+    },
+    /// More documents than a batch may hold.
+    #[error("documents holds {actual} documents, at most {limit} are allowed in one batch: send several, or use StreamTag")]
+    BatchTooLarge {
+        /// Most documents.
+        limit: usize,
+        /// Documents in the request.
+        actual: usize,
+    },
+    /// A request larger than a message may be.
+    #[error("the request is {actual} bytes long, at most {limit} are allowed")]
+    RequestTooLarge {
+        /// Most bytes.
+        limit: usize,
+        /// Bytes of the request.
+        actual: usize,
+    },
+    /// The model is not there yet.
+    #[error("the model is loading")]
+    Loading,
+    /// The server takes nothing new.
+    #[error("the server is shutting down")]
+    Draining,
+    /// The engine has no analysis of the document at this path.
+    #[error("{path}: {source}")]
+    Engine {
+        /// Path of the document in the request.
+        path: String,
+        /// Why.
+        source: EngineError,
+    },
+}
+
+impl CallError {
+    /// Whether this is one document's fault, to be told in its result and not to the whole call.
+    pub fn is_documents_own(&self) -> bool {
+        match self {
+            Self::Engine { source, .. } => matches!(source, EngineError::Document(_) | EngineError::Panicked),
+            _ => false,
+        }
+    }
+}
+
+impl From<&CallError> for Status {
+    fn from(error: &CallError) -> Self {
+        let message = error.to_string();
+        match error {
+            CallError::Field { field, problem } => bad_request(message, field, problem),
+            CallError::Options { source } => options_status(message, source),
+            CallError::BatchTooLarge { limit, actual } => {
+                too_large(message, "BATCH_TOO_LARGE", *limit, *actual, "documents")
+            }
+            CallError::RequestTooLarge { limit, actual } => {
+                too_large(message, "REQUEST_TOO_LARGE", *limit, *actual, "bytes")
+            }
+            CallError::Loading | CallError::Draining => retry(Code::Unavailable, message, NOT_READY_RETRY),
+            CallError::Engine { path, source } => engine_status(message, path, source),
+        }
+    }
+}
+
+impl From<CallError> for Status {
+    fn from(error: CallError) -> Self {
+        Self::from(&error)
+    }
+}
+
+fn engine_status(message: String, path: &str, error: &EngineError) -> Status {
+    match error {
+        EngineError::QueueFull { retry_after } => retry(Code::ResourceExhausted, error.to_string(), *retry_after),
+        EngineError::DeadlineExceeded => Status::deadline_exceeded(error.to_string()),
+        EngineError::Stopped => retry(Code::Unavailable, error.to_string(), NOT_READY_RETRY),
+        EngineError::Panicked => internal(error),
+        EngineError::Document(document) => match document {
+            DocumentError::Blank => bad_request(message, &format!("{path}.text"), &document.to_string()),
+            DocumentError::FieldTooLong { field, .. } => {
+                let field = format!("{path}.{field}");
+                bad_request(format!("{field} {document}"), &field, &document.to_string())
+            }
+            DocumentError::TooManyBytes { limit, actual } => {
+                too_large(message, "DOCUMENT_TOO_LARGE", *limit, *actual, "bytes")
+            }
+            DocumentError::TooManyTokens { limit, actual } => {
+                too_large(message, "DOCUMENT_TOO_LARGE", *limit, *actual, "tokens")
+            }
+            DocumentError::Tokenizer(_) | DocumentError::Inference(_) => internal(error),
+        },
+    }
+}
+
+fn options_status(message: String, error: &OptionsError) -> Status {
+    match error {
+        OptionsError::ModelVersion { required, actual } => {
+            let metadata = [("required", required.clone()), ("actual", actual.clone())];
+            let details = error_info("MODEL_VERSION_MISMATCH", metadata);
+            Status::with_error_details(Code::FailedPrecondition, message, details)
+        }
+        _ => bad_request(message, error.field(), &error.to_string()),
+    }
+}
+
+fn bad_request(message: String, field: &str, problem: &str) -> Status {
+    let details = ErrorDetails::with_bad_request_violation(field, problem);
+    Status::with_error_details(Code::InvalidArgument, message, details)
+}
+
+fn too_large(message: String, reason: &str, limit: usize, actual: usize, unit: &str) -> Status {
+    let metadata = [("limit", limit.to_string()), ("actual", actual.to_string()), ("unit", unit.to_owned())];
+    Status::with_error_details(Code::InvalidArgument, message, error_info(reason, metadata))
+}
+
+fn error_info<const N: usize>(reason: &str, metadata: [(&str, String); N]) -> ErrorDetails {
+    let metadata: HashMap<String, String> = metadata.map(|(key, value)| (key.to_owned(), value)).into();
+    ErrorDetails::with_error_info(reason, ERROR_DOMAIN, metadata)
+}
+
+fn retry(code: Code, message: String, after: Duration) -> Status {
+    Status::with_error_details(code, message, ErrorDetails::with_retry_info(Some(after)))
+}
+
+/// A defect of ours: the caller learns an id, the log under that id what happened.
+fn internal(error: &EngineError) -> Status {
+    let id = request_id();
+    tracing::error!(request_id = id, error = %error, "internal error");
+    let details = ErrorDetails::with_request_info(id, "");
+    Status::with_error_details(Code::Internal, "internal error", details)
+}
+
+/// An id that no other failure of this service has, also after a restart.
+fn request_id() -> String {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    static START: LazyLock<u128> =
+        LazyLock::new(|| SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis()));
+    format!("{:x}-{:x}", *START, NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
+/// The same status as it stands in a result: `google.rpc.Status`.
+pub fn to_rpc_status(status: &Status) -> pb::Status {
+    pb::Status::decode(status.details()).ok().filter(|decoded| decoded.code != 0).unwrap_or_else(|| pb::Status {
+        code: status.code() as i32,
+        message: status.message().to_owned(),
+        details: Vec::new(),
+    })
+}

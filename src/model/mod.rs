@@ -1,0 +1,18 @@
+//! Model bundles: a folder with a manifest, a tokenizer and weights, on disk or on the Hugging Face hub.
+
+mod bundle;
+mod error;
+mod hub;
+mod manifest;
+mod pack;
+mod source;
+
+pub use self::{
+    bundle::Bundle,
+    error::ModelError,
+    manifest::{
+        CalibrationSpec, EntityTypeSpec, FileSpec, Files, MANIFEST_FILE, Manifest, TopicSpec,
+    },
+    pack::{EncoderFormat, pack, seal},
+    source::ModelSource,
+};

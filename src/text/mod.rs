@@ -1,0 +1,18 @@
+//! Text before and after the model: documents, sentences, tokens, windows, words, offsets, language.
+
+mod document;
+mod language;
+mod offsets;
+mod sentences;
+mod tokens;
+mod windows;
+mod words;
+
+pub use self::{
+    document::{Document, Field, Span},
+    language::{DetectedLanguage, detect},
+    offsets::{OffsetMap, OffsetUnit},
+    tokens::{Sentence, Token, TokenizedDocument, Tokenizer, TokenizerError},
+    windows::{Window, WindowConfig, windows},
+    words::{Word, WordKind, words},
+};

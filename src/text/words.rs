@@ -1,0 +1,172 @@
+//! The words that entities are made of.
+
+use unicode_script::{Script, UnicodeScript};
+use unicode_segmentation::UnicodeSegmentation;
+
+/// What a word is to the entity decoder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WordKind {
+    /// Letters and digits between spaces or punctuation.
+    Plain,
+    /// A single character of a script written without spaces, where a token and not a space tells words apart.
+    Unspaced,
+    /// A punctuation mark or symbol: inside an entity perhaps, never at its edge.
+    Punctuation,
+}
+
+/// A word: bytes of its field, half-open, on grapheme boundaries, free of white space.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Word {
+    /// First byte.
+    pub start: usize,
+    /// First byte after.
+    pub end: usize,
+    /// What it is.
+    pub kind: WordKind,
+    /// Whether a line break stands between it and the word before: no entity reaches over one.
+    pub starts_line: bool,
+}
+
+/// The words of a text, in order: what stands between spaces, punctuation apart. Hyphens, stops and apostrophes inside a word stay
+/// in it ("al-Hakim", "U.S.", "Ankara'da"), but an elided article does not ("l'Europe" is two words).
+pub fn words(text: &str) -> Vec<Word> {
+    let mut words: Vec<Word> = Vec::new();
+    let mut graphemes = text.grapheme_indices(true).peekable();
+    let mut starts_line = true;
+    // Whether the next grapheme may still belong to the last word.
+    let mut open = false;
+    while let Some((start, grapheme)) = graphemes.next() {
+        let end = start + grapheme.len();
+        let next = graphemes.peek().map(|&(_, next)| next);
+        let kind = match (classify(grapheme), words.last_mut()) {
+            (Class::Space { line_break }, _) => {
+                starts_line |= line_break;
+                open = false;
+                continue;
+            }
+            (Class::Invisible, _) => {
+                open = false;
+                continue;
+            }
+            (Class::Letter, Some(word)) if open => {
+                word.end = end;
+                continue;
+            }
+            (Class::Mark, Some(word)) if open && joins(&text[word.start..start], grapheme, next) => {
+                word.end = end;
+                open = !is_elided(&text[word.start..end]);
+                continue;
+            }
+            (Class::Letter, _) => WordKind::Plain,
+            (Class::Unspaced, _) => WordKind::Unspaced,
+            (Class::Mark, _) => WordKind::Punctuation,
+        };
+        words.push(Word { start, end, kind, starts_line: std::mem::take(&mut starts_line) });
+        open = kind == WordKind::Plain;
+    }
+    words
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Class {
+    Letter,
+    Unspaced,
+    Mark,
+    Space { line_break: bool },
+    Invisible,
+}
+
+/// The class of a grapheme is that of its first code point: what follows only modifies it.
+fn classify(grapheme: &str) -> Class {
+    let Some(first) = grapheme.chars().next() else {
+        return Class::Invisible;
+    };
+    if first.is_whitespace() {
+        return Class::Space { line_break: grapheme.contains('\n') };
+    }
+    if first.is_alphanumeric() {
+        return if is_unspaced(first) { Class::Unspaced } else { Class::Letter };
+    }
+    // Direction marks, zero-width spaces and other controls.
+    if first.is_control() || matches!(first, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}') {
+        return Class::Invisible;
+    }
+    Class::Mark
+}
+
+/// Scripts written without spaces between words.
+fn is_unspaced(c: char) -> bool {
+    use Script::{Han, Hiragana, Katakana, Khmer, Lao, Myanmar, Thai, Tibetan};
+    let scripts = c.script_extension();
+    !c.is_ascii()
+        && c.script() != Script::Latin
+        && [Han, Hiragana, Katakana, Thai, Lao, Khmer, Myanmar, Tibetan].iter().any(|&script| {
+            scripts.contains_script(script) && !scripts.is_common()
+        })
+}
+
+/// Whether a mark belongs to the word before it.
+fn joins(word: &str, mark: &str, next: Option<&str>) -> bool {
+    let next_is_letter = next.is_some_and(|next| classify(next) == Class::Letter);
+    match mark {
+        "." => next_is_letter || is_initials(word),
+        "-" | "\u{2010}" | "\u{2011}" | "_" | "&" | "@" | "·" | "־" | "׳" => next_is_letter,
+        "'" | "’" | "ʼ" => next_is_letter,
+        // Hebrew acronyms write a double quotation mark before their last letter.
+        "\"" | "״" => next_is_letter && word.chars().next_back().is_some_and(|c| c.script() == Script::Hebrew),
+        _ => false,
+    }
+}
+
+/// "J", "U.S": single capitals between stops.
+fn is_initials(word: &str) -> bool {
+    word.split('.').all(|part| {
+        let mut letters = part.chars();
+        letters.next().is_some_and(char::is_uppercase) && letters.next().is_none()
+    })
+}
+
+/// "l'", "dell'", "D'": an article or preposition of the Romance languages that lost its vowel before the next word.
+fn is_elided(word: &str) -> bool {
+    let Some(stem) = word.strip_suffix(['\'', '’']) else {
+        return false;
+    };
+    let is_particle = matches!(stem, "L" | "D") || stem.chars().count() <= 7 && stem.chars().all(char::is_lowercase);
+    is_particle && stem.chars().all(|c| c.script() == Script::Latin)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn split(text: &str) -> Vec<&str> {
+        words(text).into_iter().map(|word| &text[word.start..word.end]).collect()
+    }
+
+    #[test]
+    fn separates_punctuation_and_keeps_what_belongs_together() {
+        assert_eq!(split("«بغداد»، أربيل."), ["«", "بغداد", "»", "،", "أربيل", "."]);
+        assert_eq!(split("Omar al-Hakim (U.S.), AT&T."), ["Omar", "al-Hakim", "(", "U.S.", ")", ",", "AT&T", "."]);
+        assert_eq!(split("Ankara'da O'Brien N'Djamena"), ["Ankara'da", "O'Brien", "N'Djamena"]);
+        assert_eq!(split("L'Europe, dell’Economia d'Italia"), ["L'", "Europe", ",", "dell’", "Economia", "d'", "Italia"]);
+        assert_eq!(split("צה\"ל \"הארץ\""), ["צה\"ל", "\"", "הארץ", "\""]);
+        assert_eq!(split("می‌شود"), ["می‌شود"]);
+        assert_eq!(split("J. K. Rowe ran."), ["J.", "K.", "Rowe", "ran", "."]);
+    }
+
+    #[test]
+    fn takes_unspaced_scripts_apart() {
+        assert_eq!(split("東京でAB社"), ["東", "京", "で", "AB", "社"]);
+        assert_eq!(split("データ"), ["デ", "ー", "タ"]);
+        assert_eq!(words("กรุง").len(), 3);
+        assert_eq!(split("서울에서"), ["서울에서"]);
+    }
+
+    #[test]
+    fn stays_on_graphemes_and_marks_lines() {
+        assert_eq!(split("e\u{301}a 👩‍👩‍👧x"), ["e\u{301}a", "👩‍👩‍👧", "x"]);
+        assert_eq!(split("\u{200f}\u{202b}علي\u{202c}"), ["علي"]);
+        let starts: Vec<_> = words("a b\n\nc").iter().map(|word| word.starts_line).collect();
+        assert_eq!(starts, [true, false, true]);
+    }
+}
