@@ -52,7 +52,8 @@ pub struct TestServer {
 pub fn settings(flags: &[&str]) -> ServeSettings {
     let command = ServeSettings::augment_args(clap::Command::new("serve"));
     let model = model_folder();
-    let arguments = ["serve", "--model", model.to_str().unwrap()].into_iter().chain(flags.iter().copied());
+    let model = ["--model", model.to_str().unwrap()].into_iter().filter(|_| !flags.contains(&"--model"));
+    let arguments = ["serve"].into_iter().chain(model).chain(flags.iter().copied());
     ServeSettings::from_arg_matches(&command.get_matches_from(arguments)).unwrap()
 }
 

@@ -1,0 +1,50 @@
+//! Where the model itself fails, the document concerned gets INTERNAL with a request id and nothing else; its neighbours in the
+//! same batch get their answers.
+
+mod support;
+
+use std::{fs, io::Cursor};
+
+use candle_core::quantized::gguf_file;
+use rasid::proto::v1;
+use support::{TestServer, analysis, assert_same, copy_bundle, error, tagger, text};
+use tonic::Code;
+use tonic_types::{RpcStatusExt, StatusExt};
+
+const POISONED: &str = "Zimbabwe";
+
+/// A bundle whose model answers with NaN wherever it reads a certain word.
+fn poisoned_bundle() -> tempfile::TempDir {
+    let bundle = copy_bundle();
+    let path = bundle.path().join("embeddings.gguf");
+    let mut bytes = fs::read(&path).unwrap();
+    let content = gguf_file::Content::read(&mut Cursor::new(&bytes)).unwrap();
+    let info = &content.tensor_infos["embeddings.word_embeddings.weight"];
+    let document = rasid::text::Document { text: POISONED.to_owned(), ..Default::default() };
+    let id = tagger().tokenizer().tokenize(&document).unwrap().tokens[0].id as usize;
+    // Twelve Q4_0 blocks of 18 bytes a row, each beginning with its scale.
+    let row = (content.tensor_data_offset + info.offset) as usize + id * 12 * 18;
+    bytes[row..row + 2].copy_from_slice(&0x7e00_u16.to_le_bytes());
+    fs::write(&path, bytes).unwrap();
+    rasid::model::seal(bundle.path()).unwrap();
+    bundle
+}
+
+#[tokio::test]
+async fn a_document_at_which_the_model_fails_fails_alone() {
+    let bundle = poisoned_bundle();
+    let server = TestServer::start(&["--model", bundle.path().to_str().unwrap()]).await;
+    let client = &mut server.client().await;
+    let bad = format!("The president of {POISONED} spoke.");
+    let documents = vec![text("Rain in Basra."), text(&bad), text("Rain in Basra.")];
+    let results = client.batch_tag(v1::BatchTagRequest { documents, options: None }).await.unwrap().into_inner().results;
+    assert_same(analysis(&results[0]), analysis(&results[2]));
+    let fault = error(&results[1]);
+    assert_eq!((fault.code, fault.message.as_str()), (Code::Internal as i32, "internal error"));
+    assert!(!fault.get_error_details().request_info().unwrap().request_id.is_empty());
+
+    let request = v1::TagRequest { document: Some(text(&bad)), options: None };
+    let status = client.tag(request).await.unwrap_err();
+    assert_eq!((status.code(), status.message()), (Code::Internal, "internal error"));
+    assert!(status.get_error_details().request_info().is_some());
+}
