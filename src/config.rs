@@ -98,11 +98,7 @@ pub enum LogFormat {
 impl ServeSettings {
     /// Settings of the engine.
     pub fn engine(&self) -> EngineConfig {
-        EngineConfig {
-            max_queued_tokens: self.max_queued_tokens,
-            workers: self.workers,
-            threads: self.model.threads,
-        }
+        EngineConfig { max_queued_tokens: self.max_queued_tokens, workers: self.workers, threads: self.model.threads }
     }
 
     /// How long calls may take to finish at the end.

@@ -58,8 +58,7 @@ pub fn to_json(name: &'static str, message: &impl Message) -> Result<String, Jso
 pub fn from_json<M: Message + Default>(name: &'static str, json: &str) -> Result<M, JsonError> {
     let descriptor = dynamic(name)?.descriptor();
     let mut deserializer = serde_json::Deserializer::from_str(json);
-    let dynamic =
-        DynamicMessage::deserialize_with_options(descriptor, &mut deserializer, &DeserializeOptions::new())?;
+    let dynamic = DynamicMessage::deserialize_with_options(descriptor, &mut deserializer, &DeserializeOptions::new())?;
     deserializer.end()?;
     Ok(dynamic.transcode_to()?)
 }

@@ -11,8 +11,8 @@ fn documents() -> Vec<Document> {
     let articles = support::articles();
     let lines = articles.iter().flat_map(|(_, body)| body.lines().map(str::to_owned).collect::<Vec<_>>());
     let whole = articles.iter().map(|(_, body)| body.clone());
-    let texts = whole.chain(lines).filter(|text| !text.trim().is_empty()).take(64);
-    texts.map(|text| Document { text, ..Document::default() }).collect()
+    let texts: Vec<String> = whole.chain(lines).filter(|text| !text.trim().is_empty()).collect();
+    texts.into_iter().cycle().take(64).map(|text| Document { text, ..Document::default() }).collect()
 }
 
 #[test]
@@ -35,7 +35,10 @@ fn alone_and_among_64_mixed_documents_the_answer_is_the_same() {
             let mut topics = analysis.topics;
             topics.sort_by_key(|score| score.topic);
             let topics = topics.into_iter().map(|score| score.probability);
-            topics.chain(analysis.entities.into_iter().map(|entity| entity.probability)).chain(analysis.embedding.unwrap()).collect()
+            topics
+                .chain(analysis.entities.into_iter().map(|entity| entity.probability))
+                .chain(analysis.embedding.unwrap())
+                .collect()
         };
         for (a, b) in numbers(alone).into_iter().zip(numbers(together)) {
             worst = worst.max((a - b).abs());

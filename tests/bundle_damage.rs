@@ -8,11 +8,8 @@ use support::copy_bundle;
 
 /// What `model info` says on standard error; asserts that it fails as it should.
 fn failure(folder: &Path) -> String {
-    let output = Command::new(env!("CARGO_BIN_EXE_rasid"))
-        .args(["model", "info", "--model"])
-        .arg(folder)
-        .output()
-        .unwrap();
+    let output =
+        Command::new(env!("CARGO_BIN_EXE_rasid")).args(["model", "info", "--model"]).arg(folder).output().unwrap();
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1), "{stderr}");
     assert!(output.stdout.is_empty());

@@ -21,10 +21,18 @@ fn facts(descriptors: &[u8]) -> BTreeMap<String, String> {
                 kind => format!("{kind:?}"),
             };
             let oneof = field.containing_oneof().map(|oneof| oneof.name().to_owned());
-            let fact = format!("{} {kind} {:?} presence {} oneof {oneof:?}", field.number(), field.cardinality(), field.supports_presence());
+            let fact = format!(
+                "{} {kind} {:?} presence {} oneof {oneof:?}",
+                field.number(),
+                field.cardinality(),
+                field.supports_presence()
+            );
             facts.insert(field.full_name().to_owned(), fact);
         }
-        facts.insert(format!("{} reserved", message.full_name()), format!("{:?}", message.reserved_ranges().collect::<Vec<_>>()));
+        facts.insert(
+            format!("{} reserved", message.full_name()),
+            format!("{:?}", message.reserved_ranges().collect::<Vec<_>>()),
+        );
     }
     for values in pool.all_enums().filter(|values| values.package_name() == "rasid.v1") {
         for value in values.values() {
@@ -35,7 +43,10 @@ fn facts(descriptors: &[u8]) -> BTreeMap<String, String> {
         for method in service.methods() {
             let (input, output) = (method.input(), method.output());
             let streams = (method.is_client_streaming(), method.is_server_streaming());
-            facts.insert(method.full_name().to_owned(), format!("{} {} {streams:?}", input.full_name(), output.full_name()));
+            facts.insert(
+                method.full_name().to_owned(),
+                format!("{} {} {streams:?}", input.full_name(), output.full_name()),
+            );
         }
     }
     facts
@@ -62,12 +73,19 @@ fn every_part_is_commented() {
     for file in pool.files().filter(|file| file.package_name() == "rasid.v1") {
         let proto = file.file_descriptor_proto();
         let locations = &proto.source_code_info.as_ref().unwrap().location;
-        let commented = |path: &[i32]| locations.iter().any(|location| location.path == path && location.leading_comments.is_some());
+        let commented = |path: &[i32]| {
+            locations.iter().any(|location| location.path == path && location.leading_comments.is_some())
+        };
         // Paths by descriptor.proto: messages 4 (fields 2), enums 5 (values 2), services 6 (methods 2).
         for (m, message) in proto.message_type.iter().enumerate() {
             assert!(commented(&[4, m as i32]), "{}", message.name());
             for (f, field) in message.field.iter().enumerate() {
-                assert!(commented(&[4, m as i32, 2, f as i32]) || message.options.is_some(), "{}.{}", message.name(), field.name());
+                assert!(
+                    commented(&[4, m as i32, 2, f as i32]) || message.options.is_some(),
+                    "{}.{}",
+                    message.name(),
+                    field.name()
+                );
             }
         }
         for (e, values) in proto.enum_type.iter().enumerate() {

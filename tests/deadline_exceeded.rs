@@ -20,11 +20,11 @@ fn with_timeout<T>(message: T, timeout: Duration) -> Request<T> {
     request
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn an_expired_document_is_answered_in_time_and_dropped() {
     let server = TestServer::start(&[]).await;
     let client = &mut server.client().await;
-    for timeout in [Duration::from_millis(300), Duration::from_millis(40)] {
+    for timeout in [Duration::from_secs(1), Duration::from_millis(250)] {
         let request = v1::TagRequest { document: Some(endless()), options: None };
         let started = Instant::now();
         let status = client.tag(with_timeout(request, timeout)).await.unwrap_err();
@@ -32,7 +32,7 @@ async fn an_expired_document_is_answered_in_time_and_dropped() {
         assert!(started.elapsed() < timeout + Duration::from_secs(2));
     }
     let request = v1::BatchTagRequest { documents: vec![text("Rain."), endless()], options: None };
-    let status = client.batch_tag(with_timeout(request, Duration::from_millis(300))).await.unwrap_err();
+    let status = client.batch_tag(with_timeout(request, Duration::from_secs(1))).await.unwrap_err();
     assert_eq!(status.code(), Code::DeadlineExceeded, "{status:?}");
 
     // Were any of it still computed, this would wait for minutes.
@@ -42,7 +42,7 @@ async fn an_expired_document_is_answered_in_time_and_dropped() {
     assert!(started.elapsed() < Duration::from_secs(10));
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_stream_ends_at_its_deadline_even_if_nothing_is_sent() {
     let server = TestServer::start(&[]).await;
     let first = v1::StreamTagRequest { message: Some(Message::Document(text("Rain."))) };
@@ -54,7 +54,7 @@ async fn a_stream_ends_at_its_deadline_even_if_nothing_is_sent() {
     assert_eq!(end.code(), Code::DeadlineExceeded, "{end:?}");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_call_that_is_given_up_leaves_the_engine_free() {
     let server = TestServer::start(&[]).await;
     for _ in 0..5 {

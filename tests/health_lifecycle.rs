@@ -9,14 +9,12 @@ use futures_util::{StreamExt, stream};
 use rasid::proto::v1::{self, stream_tag_request::Message};
 use support::{TestServer, text};
 use tonic::Code;
-use tonic_health::pb::{
-    HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
-};
+use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
 use tonic_types::StatusExt;
 
 #[tokio::test]
 async fn calls_before_the_model_is_there_are_told_to_come_back() {
-    let server = TestServer::start_cold(&[]).await;
+    let mut server = TestServer::start_cold(&[]).await;
     assert_eq!(server.health().await, ServingStatus::NotServing);
     let request = v1::TagRequest { document: Some(text("Rain.")), options: None };
     let status = server.client().await.tag(request.clone()).await.unwrap_err();
@@ -66,7 +64,8 @@ async fn a_call_that_never_ends_holds_the_shutdown_no_longer_than_the_bound() {
     let mut server = TestServer::start(&["--drain-seconds", "1"]).await;
     let endless = text(&"The ministers met again in Baghdad on Monday.\n".repeat(20_000));
     let mut client = server.client().await;
-    let _call = tokio::spawn(async move { client.tag(v1::TagRequest { document: Some(endless), options: None }).await });
+    let _call =
+        tokio::spawn(async move { client.tag(v1::TagRequest { document: Some(endless), options: None }).await });
     tokio::time::sleep(Duration::from_millis(300)).await;
     server.stop();
     tokio::time::timeout(Duration::from_secs(20), server.ended()).await.unwrap().unwrap();
@@ -74,7 +73,7 @@ async fn a_call_that_never_ends_holds_the_shutdown_no_longer_than_the_bound() {
 
 #[tokio::test]
 async fn a_model_that_cannot_be_loaded_ends_the_server_with_the_reason() {
-    let server = TestServer::start_cold(&["--model", "no/such/folder"]).await;
+    let mut server = TestServer::start_cold(&["--model", "no/such/folder"]).await;
     let error = server.ended().await.unwrap_err().to_string();
     assert!(error.contains("cannot read no/such/folder"), "{error}");
 }

@@ -46,7 +46,9 @@ async fn a_thousand_abandoned_calls_leave_the_server_well() {
 #[tokio::test]
 async fn connections_that_speak_no_http2_are_dropped() {
     let server = TestServer::start(&[]).await;
-    for bytes in [&b"GET / HTTP/1.1\r\n\r\n"[..], &[0xff; 4096], b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\xff\xff\xff\x09\x09", b""] {
+    for bytes in
+        [&b"GET / HTTP/1.1\r\n\r\n"[..], &[0xff; 4096], b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\xff\xff\xff\x09\x09", b""]
+    {
         let mut connection = TcpStream::connect(server.address).await.unwrap();
         connection.write_all(bytes).await.unwrap();
     }

@@ -37,7 +37,8 @@ async fn a_document_at_which_the_model_fails_fails_alone() {
     let client = &mut server.client().await;
     let bad = format!("The president of {POISONED} spoke.");
     let documents = vec![text("Rain in Basra."), text(&bad), text("Rain in Basra.")];
-    let results = client.batch_tag(v1::BatchTagRequest { documents, options: None }).await.unwrap().into_inner().results;
+    let results =
+        client.batch_tag(v1::BatchTagRequest { documents, options: None }).await.unwrap().into_inner().results;
     assert_same(analysis(&results[0]), analysis(&results[2]));
     let fault = error(&results[1]);
     assert_eq!((fault.code, fault.message.as_str()), (Code::Internal as i32, "internal error"));

@@ -47,7 +47,8 @@ fn a_name_at_a_window_border_comes_out_once_and_whole() {
     let plan = tagger().plan(&TagOptions { features: [Feature::Entities].into(), ..TagOptions::default() }).unwrap();
     // One sentence far longer than a window, so that windows overlap and borders fall on names.
     let names = "Angela Merkel, Volodymyr Zelensky, Emmanuel Macron, Mario Draghi, ";
-    let document = Document { text: format!("The guests were {} and others.", names.repeat(20)), ..Document::default() };
+    let document =
+        Document { text: format!("The guests were {} and others.", names.repeat(20)), ..Document::default() };
     let analysis = tagger().tag(std::slice::from_ref(&document), &plan).pop().unwrap().unwrap();
     assert!(analysis.coverage.windows > 2);
     let found: Vec<&str> = analysis.entities.iter().map(|entity| document.slice(entity.span)).collect();

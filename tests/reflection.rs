@@ -21,7 +21,8 @@ async fn services_are_listed_and_described() {
     ];
     let mut responses = client.server_reflection_info(stream::iter(requests)).await.unwrap().into_inner();
 
-    let Some(MessageResponse::ListServicesResponse(list)) = responses.next().await.unwrap().unwrap().message_response else {
+    let Some(MessageResponse::ListServicesResponse(list)) = responses.next().await.unwrap().unwrap().message_response
+    else {
         panic!("no list of services");
     };
     let names: Vec<&str> = list.service.iter().map(|service| service.name.as_str()).collect();
@@ -29,7 +30,9 @@ async fn services_are_listed_and_described() {
         assert!(names.contains(&name), "{name} is not among {names:?}");
     }
 
-    let Some(MessageResponse::FileDescriptorResponse(files)) = responses.next().await.unwrap().unwrap().message_response else {
+    let Some(MessageResponse::FileDescriptorResponse(files)) =
+        responses.next().await.unwrap().unwrap().message_response
+    else {
         panic!("no description");
     };
     let file = prost_types::FileDescriptorProto::decode(&*files.file_descriptor_proto[0]).unwrap();

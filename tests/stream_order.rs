@@ -39,9 +39,8 @@ fn results(responses: Vec<Result<v1::StreamTagResponse, tonic::Status>>) -> Vec<
 async fn a_thousand_documents_come_back_in_order() {
     let server = TestServer::start(&[]).await;
     // Long ones among short ones, which would overtake them.
-    let texts = (0..1000).map(|index| {
-        if index % 100 == 0 { arabic_article() } else { format!("Brief {index}: rain in Basra.") }
-    });
+    let texts = (0..1000)
+        .map(|index| if index % 100 == 0 { arabic_article() } else { format!("Brief {index}: rain in Basra.") });
     let results = results(run(&server, stream::iter(documents(texts))).await);
     assert_eq!(results.len(), 1000);
     for (index, result) in results.iter().enumerate() {
@@ -70,7 +69,8 @@ async fn unordered_results_come_as_they_are_done_each_once() {
 #[tokio::test]
 async fn options_of_the_first_message_hold_for_all() {
     let server = TestServer::start(&[]).await;
-    let options = v1::TagOptions { features: vec![v1::Feature::Topics.into()], include_all_scores: true, ..Default::default() };
+    let options =
+        v1::TagOptions { features: vec![v1::Feature::Topics.into()], include_all_scores: true, ..Default::default() };
     let config = v1::StreamConfig { options: Some(options.clone()), max_in_flight: 2, ..v1::StreamConfig::default() };
     let messages = [message(Message::Config(config))].into_iter().chain(documents(vec![arabic_article(); 3]));
     let results = results(run(&server, stream::iter(messages.collect::<Vec<_>>())).await);

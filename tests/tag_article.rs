@@ -19,7 +19,8 @@ async fn server_batch_and_command_line_say_the_same() {
     let articles = articles();
     let lines = articles.iter().flat_map(|(_, body)| body.lines()).filter(|line| !line.is_empty());
     let whole = articles.iter().map(|(_, body)| body.as_str());
-    let mut documents: Vec<v1::Document> = whole.chain(lines).take(63).map(text).collect();
+    let texts: Vec<&str> = whole.chain(lines).collect();
+    let mut documents: Vec<v1::Document> = texts.into_iter().cycle().take(63).map(text).collect();
     documents.insert(31, text(&article));
     let request = v1::BatchTagRequest { documents, options: None };
     let results = client.batch_tag(request).await.unwrap().into_inner().results;

@@ -101,17 +101,26 @@ async fn evidence_adds_up_to_the_logit() {
     let logit = (security.probability / (1.0 - security.probability)).ln();
     let bias = logit - evidence.weight;
     // Of two equal ones in one window: half each.
-    let two = tag(&server, text("The army shelled militants near Mosul. Police arrested two militants."), with_evidence.clone()).await;
+    let two = tag(
+        &server,
+        text("The army shelled militants near Mosul. Police arrested two militants."),
+        with_evidence.clone(),
+    )
+    .await;
     let security = two.topics.iter().find(|score| score.topic == "security").unwrap();
     let logit = (security.probability / (1.0 - security.probability)).ln();
-    let sum: f32 = two.evidence.iter().filter(|evidence| evidence.topic == "security").map(|evidence| evidence.weight).sum();
+    let sum: f32 =
+        two.evidence.iter().filter(|evidence| evidence.topic == "security").map(|evidence| evidence.weight).sum();
     assert!((sum + bias - logit).abs() < 1e-3, "{sum} + {bias} is not {logit}");
 
     let article = tag(&server, text(&arabic_article()), with_evidence).await;
     for score in &article.topics {
         let own: Vec<_> = article.evidence.iter().filter(|evidence| evidence.topic == score.topic).collect();
         assert!((1..=3).contains(&own.len()));
-        assert!(own.windows(2).all(|pair| pair[0].weight >= pair[1].weight) && own.iter().all(|evidence| evidence.weight > 0.0));
+        assert!(
+            own.windows(2).all(|pair| pair[0].weight >= pair[1].weight)
+                && own.iter().all(|evidence| evidence.weight > 0.0)
+        );
     }
 }
 

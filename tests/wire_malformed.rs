@@ -2,11 +2,14 @@
 
 mod support;
 
+use std::future::poll_fn;
+
 use http_body_util::{BodyExt, Full};
 use prost::bytes::Bytes;
 use rasid::proto::v1;
 use support::{TestServer, text};
 use tonic::Code;
+use tower_service::Service;
 
 /// Calls Tag with raw bytes as the message.
 async fn raw(server: &TestServer, message: &[u8]) -> Code {
@@ -23,7 +26,8 @@ async fn raw_frame(server: &TestServer, frame: Vec<u8>) -> Code {
         .header("te", "trailers")
         .body(tonic::body::Body::new(Full::new(Bytes::from(frame)).map_err(|never| match never {})))
         .unwrap();
-    let response = tower_service::Service::call(&mut channel, request).await.unwrap();
+    poll_fn(|context| channel.poll_ready(context)).await.unwrap();
+    let response = channel.call(request).await.unwrap();
     let in_headers = response.headers().get("grpc-status").cloned();
     let trailers = response.into_body().collect().await.unwrap().trailers().cloned().unwrap_or_default();
     let status = in_headers.or_else(|| trailers.get("grpc-status").cloned()).unwrap();

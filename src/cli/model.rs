@@ -102,7 +102,10 @@ fn describe(manifest: &Manifest) -> String {
         lines.push(format!("entity       {:<26} {}", kind.id, kind.description));
     }
     for topic in &manifest.topics {
-        lines.push(format!("topic        {:<26} {}  from {:.2}  {}", topic.id, topic.iptc_code, topic.threshold, topic.description));
+        lines.push(format!(
+            "topic        {:<26} {}  from {:.2}  {}",
+            topic.id, topic.iptc_code, topic.threshold, topic.description
+        ));
     }
     lines.join("\n") + "\n"
 }

@@ -59,8 +59,7 @@ async fn asked_to_stop() {
 }
 
 fn start_log(settings: &ServeSettings) -> Result<(), CliError> {
-    let filter = EnvFilter::try_new(&settings.log)
-        .map_err(|error| CliError::LogFilter(settings.log.clone(), error))?;
+    let filter = EnvFilter::try_new(&settings.log).map_err(|error| CliError::LogFilter(settings.log.clone(), error))?;
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match settings.log_format {
         LogFormat::Text => log.init(),

@@ -5,6 +5,7 @@
 
 mod config;
 mod embeddings;
+mod error;
 mod layer;
 pub mod ops;
 mod weights;
@@ -12,9 +13,9 @@ mod weights;
 use candle_core::{Device, Result, Tensor, bail};
 use candle_nn::{LayerNorm, Module};
 
-pub(crate) use self::layer::linear;
-pub use self::{config::EncoderConfig, embeddings::WordEmbeddings, weights::Weights};
 use self::layer::Layer;
+pub use self::{config::EncoderConfig, embeddings::WordEmbeddings, weights::Weights};
+pub(crate) use self::{error::without_backtrace, layer::linear};
 
 /// Token sequences, one behind the other.
 #[derive(Debug, Clone)]
@@ -116,7 +117,11 @@ impl Encoder {
         for bounds in batch.bounds.windows(2) {
             let ids = &batch.ids[bounds[0]..bounds[1]];
             if ids.len() > self.config.max_position_embeddings {
-                bail!("sequence of {} tokens, the model has {} positions", ids.len(), self.config.max_position_embeddings);
+                bail!(
+                    "sequence of {} tokens, the model has {} positions",
+                    ids.len(),
+                    self.config.max_position_embeddings
+                );
             }
             let first = rows.len();
             for &id in ids {

@@ -15,9 +15,9 @@ use super::EngineError;
 /// How a document waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lane {
-    /// Refused at once if the queue is full.
+    /// Refused at once if the queue is full; goes before bulk work.
     Interactive,
-    /// Waits for room, and leaves a quarter of the queue to interactive work.
+    /// Waits for room, and leaves a quarter of the queue to interactive work; keeps a quarter of each batch.
     Bulk,
 }
 

@@ -1,6 +1,6 @@
 //! The tagger behind a queue: many callers, few threads, batches over all of them.
 //!
-//! A document is admitted (by the tokens it will probably have, so that waiting work is bounded), read on a reading thread, queued
+//! A document is admitted (by the tokens it will probably have, so that waiting work is bounded), read on its lane's reading thread, queued
 //! as windows, encoded next to other documents' windows on an encoding thread, and answered. Nothing of this runs on the
 //! caller's async runtime. Work whose caller has gone or whose deadline has passed is dropped at every step.
 
@@ -14,11 +14,11 @@ use std::{sync::Arc, time::Duration};
 use thiserror::Error;
 use tokio::{sync::oneshot, time::Instant};
 
+use self::{admission::Admission, job::Job, workers::Workers};
 pub use self::{
     admission::Lane,
     job::{Answer, StageTimings},
 };
-use self::{admission::Admission, job::Job, workers::Workers};
 use crate::{
     tagger::{DocumentError, Plan, TagOptions, Tagger},
     text::Document,
@@ -119,11 +119,13 @@ impl Engine {
             let permit = self.admission.admit(document.bytes(), lane).await?;
             let (reply, answer) = oneshot::channel();
             let document = Arc::new(document);
-            self.workers.submit(Job { document, plan, deadline, arrived, reply, permit })?;
+            self.workers.submit(Job { document, plan, deadline, arrived, reply, permit }, lane)?;
             answer.await.map_err(|_| EngineError::Stopped)?
         };
         match deadline {
-            Some(deadline) => tokio::time::timeout_at(deadline, work).await.map_err(|_| EngineError::DeadlineExceeded)?,
+            Some(deadline) => {
+                tokio::time::timeout_at(deadline, work).await.map_err(|_| EngineError::DeadlineExceeded)?
+            }
             None => work.await,
         }
     }
@@ -145,7 +147,10 @@ pub enum StartError {
 
 /// Runs the whole job once on a text as long as a batch.
 fn warm_up(tagger: &Tagger) -> Result<(), StartError> {
-    let text = "Warm up. ".repeat(tagger.config().batch_tokens / 4);
+    const SENTENCE: &str = "Warm up. ";
+    let config = tagger.config();
+    let mut text = SENTENCE.repeat(config.batch_tokens / 4);
+    text.truncate(config.max_document_bytes.max(1));
     let document = Document { text, ..Document::default() };
     // The default options fit every model.
     if let Ok(plan) = tagger.plan(&TagOptions::default()) {

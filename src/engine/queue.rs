@@ -4,7 +4,7 @@ use std::{collections::VecDeque, ops::Range, sync::Arc};
 
 use parking_lot::{Condvar, Mutex};
 
-use super::job::ActiveJob;
+use super::{Lane, job::ActiveJob};
 
 /// Windows of one document in a batch.
 #[derive(Debug)]
@@ -13,67 +13,56 @@ pub(super) struct Slice {
     pub windows: Range<usize>,
 }
 
-/// Read documents in turn, bounded by tokens: readers wait when it is full, encoders when it is empty.
+/// Documents that have been read, in turn. Encoders wait when it is empty; admission bounds what it holds.
 #[derive(Debug)]
 pub(super) struct Queue {
     state: Mutex<State>,
     not_empty: Condvar,
-    not_full: Condvar,
-    max_tokens: usize,
     batch_tokens: usize,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    entries: VecDeque<Slice>,
-    tokens: usize,
+    interactive: Line,
+    bulk: Line,
     closed: bool,
 }
 
+/// Documents in turn: each gets a part of a batch, then goes to the back.
+#[derive(Debug, Default)]
+struct Line(VecDeque<Slice>);
+
 impl Queue {
-    /// A queue that hands out batches of `batch_tokens` and is full when it holds a few of them.
-    pub fn new(batch_tokens: usize, workers: usize) -> Self {
-        Self {
-            state: Mutex::default(),
-            not_empty: Condvar::new(),
-            not_full: Condvar::new(),
-            // Enough that no encoder waits for a reader; more would only hold memory.
-            max_tokens: batch_tokens.saturating_mul(2 * (workers + 1)),
-            batch_tokens,
-        }
+    /// A queue that hands out batches of `batch_tokens`.
+    pub fn new(batch_tokens: usize) -> Self {
+        Self { state: Mutex::default(), not_empty: Condvar::new(), batch_tokens }
     }
 
-    /// Appends a document; waits while the queue is full.
-    pub fn push(&self, job: Arc<ActiveJob>) {
+    /// Appends a document.
+    pub fn push(&self, job: Arc<ActiveJob>, lane: Lane) {
         let windows = 0..job.reading.windows().len();
-        let slice = Slice { job, windows };
         let mut state = self.state.lock();
-        while state.tokens >= self.max_tokens && !state.closed {
-            self.not_full.wait(&mut state);
-        }
-        state.tokens += slice.tokens();
-        state.entries.push_back(slice);
+        let line = match lane {
+            Lane::Interactive => &mut state.interactive,
+            Lane::Bulk => &mut state.bulk,
+        };
+        line.0.push_back(Slice { job, windows });
         drop(state);
         self.not_empty.notify_one();
     }
 
-    /// The next batch: windows of the documents in front, up to the token budget, at least one. Waits while there is none; `None`
-    /// when the queue is closed and empty. A document with windows left goes to the back, so that a long one cannot keep the
-    /// others waiting. Abandoned documents are dropped.
+    /// The next batch, without waiting for it to become full; waits while there is nothing at all, and is `None` when the queue
+    /// is closed and empty.
     pub fn next_batch(&self) -> Option<Vec<Slice>> {
         let mut state = self.state.lock();
         loop {
             let batch = state.take_batch(self.batch_tokens);
             if !batch.is_empty() {
-                drop(state);
-                self.not_full.notify_all();
                 return Some(batch);
             }
             if state.closed {
                 return None;
             }
-            // Dropped documents may have made room.
-            self.not_full.notify_all();
             self.not_empty.wait(&mut state);
         }
     }
@@ -82,38 +71,48 @@ impl Queue {
     pub fn close(&self) {
         self.state.lock().closed = true;
         self.not_empty.notify_all();
-        self.not_full.notify_all();
     }
 }
 
 impl State {
+    /// Interactive documents first; a quarter of the batch is kept for bulk work that waits, so that neither can starve the other.
     fn take_batch(&mut self, budget: usize) -> Vec<Slice> {
         let mut batch = Vec::new();
-        let mut room = budget;
+        let kept = if self.bulk.0.is_empty() { 0 } else { budget / 4 };
+        let used = self.interactive.take(budget - kept, &mut batch);
+        let used = used + self.bulk.take(budget.saturating_sub(used), &mut batch);
+        self.interactive.take(budget.saturating_sub(used), &mut batch);
+        batch
+    }
+}
+
+impl Line {
+    /// Moves windows of the documents in front into a batch, up to a token budget, but at least one if the batch is empty; returns
+    /// how many tokens they are. A document with windows left goes to the back, so that a long one cannot keep the others waiting.
+    /// Abandoned documents are dropped.
+    fn take(&mut self, room: usize, batch: &mut Vec<Slice>) -> usize {
+        let mut used = 0;
         // Every document is looked at once a batch at the most.
-        for _ in 0..self.entries.len() {
-            let Some(mut slice) = self.entries.pop_front() else {
+        for _ in 0..self.0.len() {
+            let Some(mut slice) = self.0.pop_front() else {
                 break;
             };
-            self.tokens -= slice.tokens();
             if slice.job.is_abandoned() {
                 continue;
             }
-            let taken = slice.split_front(room, batch.is_empty());
+            let taken = slice.split_front(room.saturating_sub(used), batch.is_empty());
             if taken.windows.is_empty() {
-                self.tokens += slice.tokens();
-                self.entries.push_front(slice);
+                self.0.push_front(slice);
                 break;
             }
-            room = room.saturating_sub(taken.tokens());
+            used += taken.tokens();
             batch.push(taken);
             if !slice.windows.is_empty() {
-                self.tokens += slice.tokens();
-                self.entries.push_back(slice);
+                self.0.push_back(slice);
                 break;
             }
         }
-        batch
+        used
     }
 }
 

@@ -12,33 +12,46 @@ use rayon::ThreadPool;
 use tokio::time::Instant;
 
 use super::{
-    EngineConfig, EngineError, StartError,
+    EngineConfig, EngineError, Lane, StartError,
     admission::Admission,
     job::{ActiveJob, Job},
     queue::{Queue, Slice},
 };
 use crate::tagger::{InferenceError, Tagger, WindowRequest, WindowScores};
 
-/// One thread reads documents (splits them into tokens, far faster than the model takes them), the others encode them.
+/// One thread for each lane reads documents (splits them into tokens, far faster than the model takes them), the others encode them.
 #[derive(Debug)]
 pub(super) struct Workers {
-    /// Taken on drop, so that the reader ends.
-    jobs: Option<Sender<Job>>,
+    /// Where the readers take documents from; taken on drop, so that they end.
+    inboxes: Option<Inboxes>,
     queue: Arc<Queue>,
-    reader: Option<JoinHandle<()>>,
+    readers: Vec<JoinHandle<()>>,
     encoders: Vec<JoinHandle<()>>,
+}
+
+/// A lone document must not wait until the thousand before it are read. Unbounded, since admission bounds what is in them.
+#[derive(Debug)]
+struct Inboxes {
+    interactive: Sender<Job>,
+    bulk: Sender<Job>,
 }
 
 impl Workers {
     /// Starts the threads.
     pub fn start(tagger: &Arc<Tagger>, admission: &Admission, config: EngineConfig) -> Result<Self, StartError> {
         let workers = config.workers.max(1);
-        let queue = Arc::new(Queue::new(tagger.config().batch_tokens, workers));
-        // Unbounded, since admission bounds what is in it.
-        let (jobs, inbox) = crossbeam_channel::unbounded();
-        let mut this = Self { jobs: Some(jobs), queue: Arc::clone(&queue), reader: None, encoders: Vec::new() };
-        let reader = Reader { tagger: Arc::clone(tagger), queue: Arc::clone(&queue), inbox };
-        this.reader = Some(thread::Builder::new().name("rasid-read".to_owned()).spawn(move || reader.run())?);
+        let queue = Arc::new(Queue::new(tagger.config().batch_tokens));
+        let mut this = Self { inboxes: None, queue: Arc::clone(&queue), readers: Vec::new(), encoders: Vec::new() };
+        let mut reader = |lane, name: &str| {
+            let (sender, inbox) = crossbeam_channel::unbounded();
+            let reader = Reader { tagger: Arc::clone(tagger), queue: Arc::clone(&queue), inbox, lane };
+            this.readers.push(thread::Builder::new().name(name.to_owned()).spawn(move || reader.run())?);
+            Ok::<_, StartError>(sender)
+        };
+        this.inboxes = Some(Inboxes {
+            interactive: reader(Lane::Interactive, "rasid-read")?,
+            bulk: reader(Lane::Bulk, "rasid-read-bulk")?,
+        });
         let cores = if config.threads == 0 { thread::available_parallelism()?.get() } else { config.threads };
         for index in 0..workers {
             let pool = rayon::ThreadPoolBuilder::new()
@@ -58,18 +71,24 @@ impl Workers {
         Ok(this)
     }
 
-    /// Hands a job to the reader.
-    pub fn submit(&self, job: Job) -> Result<(), EngineError> {
-        let jobs = self.jobs.as_ref().ok_or(EngineError::Stopped)?;
-        jobs.send(job).map_err(|_| EngineError::Stopped)
+    /// Hands a job to a reader.
+    pub fn submit(&self, job: Job, lane: Lane) -> Result<(), EngineError> {
+        let inboxes = self.inboxes.as_ref().ok_or(EngineError::Stopped)?;
+        let inbox = match lane {
+            Lane::Interactive => &inboxes.interactive,
+            Lane::Bulk => &inboxes.bulk,
+        };
+        inbox.send(job).map_err(|_| EngineError::Stopped)
     }
 }
 
 impl Drop for Workers {
     fn drop(&mut self) {
-        self.jobs = None;
+        self.inboxes = None;
         // A thread that panicked has nothing left to wait for.
-        let _ = self.reader.take().map(JoinHandle::join);
+        for reader in self.readers.drain(..) {
+            let _ = reader.join();
+        }
         self.queue.close();
         for encoder in self.encoders.drain(..) {
             let _ = encoder.join();
@@ -81,6 +100,7 @@ struct Reader {
     tagger: Arc<Tagger>,
     queue: Arc<Queue>,
     inbox: Receiver<Job>,
+    lane: Lane,
 }
 
 impl Reader {
@@ -97,7 +117,7 @@ impl Reader {
                     if job.reading.windows().is_empty() {
                         job.finish(&self.tagger);
                     } else {
-                        self.queue.push(job);
+                        self.queue.push(job, self.lane);
                     }
                 }
                 Ok(Err(error)) => job.fail(error.into()),

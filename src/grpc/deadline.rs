@@ -3,15 +3,34 @@
 use std::time::Duration;
 
 use tokio::time::Instant;
-use tonic::metadata::MetadataMap;
+use tonic::{Request, Status, metadata::MetadataMap};
 
 /// Time kept back from the client's budget: tonic itself answers CANCELLED when it has run out, and we answer
 /// DEADLINE_EXCEEDED before that.
-const MARGIN: Duration = Duration::from_millis(10);
+const MARGIN: Duration = Duration::from_millis(25);
 
-/// When the answer must be on its way, by the `grpc-timeout` header; `None` if the client sets no deadline. A header that cannot
-/// be read counts as none, as in tonic.
-pub fn deadline(metadata: &MetadataMap) -> Option<Instant> {
+/// When the answer must be on its way.
+#[derive(Debug, Clone, Copy)]
+struct Deadline(Instant);
+
+/// Notes the deadline of a call when its headers arrive: reading a large message takes a part of the client's budget, too.
+///
+/// # Errors
+/// None; the type is that of tonic's interceptors.
+pub fn note_deadline(mut request: Request<()>) -> Result<Request<()>, Status> {
+    if let Some(at) = from_now(request.metadata()) {
+        request.extensions_mut().insert(Deadline(at));
+    }
+    Ok(request)
+}
+
+/// The deadline that [`note_deadline`] noted; `None` if the client sets none.
+pub fn deadline<T>(request: &Request<T>) -> Option<Instant> {
+    request.extensions().get::<Deadline>().map(|deadline| deadline.0)
+}
+
+/// Now and the `grpc-timeout` header, less the margin. A header that cannot be read counts as none, as in tonic.
+fn from_now(metadata: &MetadataMap) -> Option<Instant> {
     let timeout = parse(metadata.get("grpc-timeout")?.to_str().ok()?)?;
     Instant::now().checked_add(timeout.saturating_sub(MARGIN.min(timeout / 10)))
 }

@@ -101,10 +101,8 @@ pub fn model_info(engine: &Engine, shared: &Shared) -> v1::GetModelInfoResponse 
         iptc_code: topic.iptc_code.clone(),
         calibrated: manifest.calibration.calibrated,
     };
-    let entity_type = |kind: &EntityTypeSpec| v1::EntityTypeInfo {
-        r#type: kind.id.clone(),
-        description: kind.description.clone(),
-    };
+    let entity_type =
+        |kind: &EntityTypeSpec| v1::EntityTypeInfo { r#type: kind.id.clone(), description: kind.description.clone() };
     v1::GetModelInfoResponse {
         model: Some(model_descriptor(manifest)),
         topics: manifest.topics.iter().map(topic).collect(),

@@ -5,12 +5,17 @@ use std::{future::Future, sync::Arc, time::Duration};
 use thiserror::Error;
 use tokio::net::TcpListener;
 use tonic::{
+    Request, Status,
     codec::CompressionEncoding,
+    service::interceptor::InterceptedService,
     transport::{Server, server::TcpIncoming},
 };
 use tonic_health::{ServingStatus, server::HealthReporter};
 
-use super::service::{Shared, Tagging};
+use super::{
+    deadline::note_deadline,
+    service::{Shared, Tagging},
+};
 use crate::{
     config::ServeSettings,
     engine::{Engine, StartError},
@@ -113,14 +118,17 @@ async fn load(shared: &Arc<Shared>, settings: &ServeSettings) -> Result<(), Serv
     Ok(())
 }
 
-fn tagger_service(shared: &Arc<Shared>, settings: &ServeSettings) -> TaggerServiceServer<Tagging> {
-    TaggerServiceServer::new(Tagging::new(Arc::clone(shared)))
+type TaggerServer = InterceptedService<TaggerServiceServer<Tagging>, fn(Request<()>) -> Result<Request<()>, Status>>;
+
+fn tagger_service(shared: &Arc<Shared>, settings: &ServeSettings) -> TaggerServer {
+    let service = TaggerServiceServer::new(Tagging::new(Arc::clone(shared)))
         .accept_compressed(CompressionEncoding::Gzip)
         .accept_compressed(CompressionEncoding::Zstd)
         .send_compressed(CompressionEncoding::Zstd)
         .send_compressed(CompressionEncoding::Gzip)
         // Above the limit that our own check answers for with a clear error.
-        .max_decoding_message_size(settings.max_request_bytes.saturating_mul(2))
+        .max_decoding_message_size(settings.max_request_bytes.saturating_mul(2));
+    InterceptedService::new(service, note_deadline)
 }
 
 fn reflection() -> tonic_reflection::server::Builder<'static> {

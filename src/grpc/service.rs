@@ -136,7 +136,7 @@ impl TaggerService for Tagging {
 
     async fn tag(&self, request: Request<v1::TagRequest>) -> Result<Response<v1::TagResponse>, Status> {
         let engine = self.shared.engine()?;
-        let deadline = deadline(request.metadata());
+        let deadline = deadline(&request);
         let v1::TagRequest { document, options } = request.into_inner();
         let call = Call::new(engine, options, deadline, Lane::Interactive)?;
         let missing = || CallError::Field { field: "document".to_owned(), problem: "is required".to_owned() };
@@ -149,13 +149,10 @@ impl TaggerService for Tagging {
         }))
     }
 
-    async fn batch_tag(
-        &self,
-        request: Request<v1::BatchTagRequest>,
-    ) -> Result<Response<v1::BatchTagResponse>, Status> {
+    async fn batch_tag(&self, request: Request<v1::BatchTagRequest>) -> Result<Response<v1::BatchTagResponse>, Status> {
         let engine = self.shared.engine()?;
         let arrived = Instant::now();
-        let deadline = deadline(request.metadata());
+        let deadline = deadline(&request);
         let request = request.into_inner();
         check_batch(&request, &self.shared)?;
         let call = Call::new(engine, request.options, deadline, Lane::Bulk)?;
@@ -183,7 +180,7 @@ impl TaggerService for Tagging {
         request: Request<Streaming<v1::StreamTagRequest>>,
     ) -> Result<Response<TagStream>, Status> {
         self.shared.engine()?;
-        let deadline = deadline(request.metadata());
+        let deadline = deadline(&request);
         Ok(Response::new(streaming::tag_stream(Arc::clone(&self.shared), request.into_inner(), deadline)))
     }
 

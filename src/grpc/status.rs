@@ -44,7 +44,9 @@ pub enum CallError {
         source: OptionsError,
     },
     /// More documents than a batch may hold.
-    #[error("documents holds {actual} documents, at most {limit} are allowed in one batch: send several, or use StreamTag")]
+    #[error(
+        "documents holds {actual} documents, at most {limit} are allowed in one batch: send several, or use StreamTag"
+    )]
     BatchTooLarge {
         /// Most documents.
         limit: usize,
@@ -116,7 +118,10 @@ fn engine_status(message: String, path: &str, error: &EngineError) -> Status {
         EngineError::Stopped => retry(Code::Unavailable, error.to_string(), NOT_READY_RETRY),
         EngineError::Panicked => internal(error),
         EngineError::Document(document) => match document {
-            DocumentError::Blank => bad_request(message, &format!("{path}.text"), &document.to_string()),
+            DocumentError::Blank => {
+                let field = format!("{path}.text");
+                bad_request(format!("{field} {document}"), &field, &document.to_string())
+            }
             DocumentError::FieldTooLong { field, .. } => {
                 let field = format!("{path}.{field}");
                 bad_request(format!("{field} {document}"), &field, &document.to_string())

@@ -73,7 +73,8 @@ async fn open(
         let shared = Arc::clone(&shared);
         move |(index, document)| tag(Arc::clone(&shared), call.clone(), index, document)
     });
-    let results = if config.unordered { work.buffer_unordered(in_flight).boxed() } else { work.buffered(in_flight).boxed() };
+    let results =
+        if config.unordered { work.buffer_unordered(in_flight).boxed() } else { work.buffered(in_flight).boxed() };
     // A client that still had documents to send must learn that they were not read.
     let cut_off = stream::once(async {}).filter_map(move |()| {
         let cut = draining.is_cancelled() && !half_closed.load(Ordering::Acquire);

@@ -150,7 +150,10 @@ fn viterbi(words: &[Tagged], tags: usize) -> Vec<usize> {
 
 /// The first of the largest values.
 fn argmax(values: impl Iterator<Item = f32>) -> usize {
-    values.enumerate().fold((0, f32::NEG_INFINITY), |best, (index, value)| if value > best.1 { (index, value) } else { best }).0
+    values
+        .enumerate()
+        .fold((0, f32::NEG_INFINITY), |best, (index, value)| if value > best.1 { (index, value) } else { best })
+        .0
 }
 
 fn spans(words: &[Tagged], tags: &[usize]) -> Vec<EntitySpan> {
@@ -196,7 +199,10 @@ mod tests {
         for (index, tag) in wanted.iter().enumerate() {
             logits[index * 9 + tag] = 5.0;
         }
-        decode(&words, &tokens, &logits, 9).into_iter().map(|span| (span.kind, text[span.start..span.end].to_owned())).collect()
+        decode(&words, &tokens, &logits, 9)
+            .into_iter()
+            .map(|span| (span.kind, text[span.start..span.end].to_owned()))
+            .collect()
     }
 
     #[test]

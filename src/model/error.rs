@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
+use crate::encoder::without_backtrace;
+
 /// A failure to find, read, check or build a model bundle. Each is one sentence that says what to look at.
 #[derive(Debug, Error)]
 pub enum ModelError {
@@ -27,7 +29,9 @@ pub enum ModelError {
     #[error("the manifest is not valid: {0}")]
     Manifest(#[source] serde_json::Error),
     /// The manifest was changed after it was sealed.
-    #[error("the manifest is damaged: its revision is {expected}, its content has {actual} (after an edit, seal it: rasid model seal DIR)")]
+    #[error(
+        "the manifest is damaged: its revision is {expected}, its content has {actual} (after an edit, seal it: rasid model seal DIR)"
+    )]
     Revision {
         /// The revision it states.
         expected: String,
@@ -67,7 +71,7 @@ pub enum ModelError {
     Tokenizer(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// Weights are missing, of another shape, or in a format that cannot be read.
     #[error("cannot load the weights: {0}")]
-    Weights(#[from] candle_core::Error),
+    Weights(#[source] candle_core::Error),
     /// A reference to the hub that is not `hf:ORG/NAME` or `hf:ORG/NAME@REVISION`.
     #[error("{0:?} is not a model on the hub: write hf:ORG/NAME or hf:ORG/NAME@REVISION")]
     HubReference(String),
@@ -82,11 +86,19 @@ pub enum ModelError {
         source: Box<hf_hub::api::sync::ApiError>,
     },
     /// Offline mode, and the file was not fetched before.
-    #[error("{file} of {repo} is not in the cache and HF_HUB_OFFLINE is set: unset it, or fetch the model once with a network")]
+    #[error(
+        "{file} of {repo} is not in the cache and HF_HUB_OFFLINE is set: unset it, or fetch the model once with a network"
+    )]
     Offline {
         /// Organisation and name.
         repo: String,
         /// The file.
         file: String,
     },
+}
+
+impl From<candle_core::Error> for ModelError {
+    fn from(error: candle_core::Error) -> Self {
+        Self::Weights(without_backtrace(error))
+    }
 }

@@ -25,7 +25,8 @@ const RETRIES: usize = 3;
 pub(super) fn fetch(repo: &str, revision: &str) -> Result<PathBuf, ModelError> {
     let cache = Cache::from_env();
     let offline = std::env::var("HF_HUB_OFFLINE").is_ok_and(|value| is_true(&value));
-    let failed = |source| ModelError::Hub { repo: repo.to_owned(), file: MANIFEST_FILE.to_owned(), source: Box::new(source) };
+    let failed =
+        |source| ModelError::Hub { repo: repo.to_owned(), file: MANIFEST_FILE.to_owned(), source: Box::new(source) };
     let source = if offline { Source::Cache(cache) } else { Source::Hub(connect(cache).map_err(failed)?) };
 
     let manifest = source.manifest(repo, revision)?;

@@ -190,7 +190,10 @@ impl Manifest {
                 return invalid("topics", format!("{:?} stands twice", topic.id));
             }
             if !(0.0..=1.0).contains(&topic.threshold) {
-                return invalid("topics", format!("threshold of {:?} is {}, must be 0 to 1", topic.id, topic.threshold));
+                return invalid(
+                    "topics",
+                    format!("threshold of {:?} is {}, must be 0 to 1", topic.id, topic.threshold),
+                );
             }
             if !(topic.scale.is_finite() && topic.scale > 0.0 && topic.bias.is_finite()) {
                 return invalid("topics", format!("scale and bias of {:?} must be finite, scale above 0", topic.id));

@@ -13,11 +13,7 @@ use candle_core::{
 };
 use sha2::{Digest, Sha256};
 
-use super::{
-    FileSpec, MANIFEST_FILE, Manifest, ModelError,
-    bundle::read,
-    manifest::hex,
-};
+use super::{FileSpec, MANIFEST_FILE, Manifest, ModelError, bundle::read, manifest::hex};
 
 /// How encoder and heads are stored. Either is computed with in float32.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,8 +86,10 @@ fn encode_weights(safetensors: &[u8], format: EncoderFormat) -> Result<(&'static
     let tensors = candle_core::safetensors::load_buffer(safetensors, &Device::Cpu)?;
     match format {
         EncoderFormat::F16 => {
-            let half: HashMap<String, Tensor> =
-                tensors.into_iter().map(|(name, tensor)| Ok((name, tensor.to_dtype(DType::F16)?))).collect::<candle_core::Result<_>>()?;
+            let half: HashMap<String, Tensor> = tensors
+                .into_iter()
+                .map(|(name, tensor)| Ok((name, tensor.to_dtype(DType::F16)?)))
+                .collect::<candle_core::Result<_>>()?;
             let bytes = safetensors::serialize(&half, None).map_err(candle_core::Error::from)?;
             Ok(("encoder.safetensors", bytes))
         }

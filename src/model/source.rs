@@ -69,7 +69,9 @@ mod tests {
     #[test]
     fn reads_folders_and_hub_references() {
         assert_eq!("models/default".parse::<ModelSource>().unwrap(), ModelSource::Directory("models/default".into()));
-        for (text, revision) in [("hf:org/name", "main"), ("hf:org/name@v1.2", "v1.2"), ("hf:org/name@refs/pr/1", "refs/pr/1")] {
+        for (text, revision) in
+            [("hf:org/name", "main"), ("hf:org/name@v1.2", "v1.2"), ("hf:org/name@refs/pr/1", "refs/pr/1")]
+        {
             let expected = ModelSource::Hub { repo: "org/name".into(), revision: revision.into() };
             assert_eq!(text.parse::<ModelSource>().unwrap(), expected);
         }

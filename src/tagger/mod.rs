@@ -5,27 +5,28 @@
 //! [`Tagger::finish`] (one analysis from its windows' scores). [`Tagger::tag`] is the three in a row.
 
 mod analysis;
+mod error;
+mod finish;
 mod options;
+mod reading;
 mod scores;
 
 use candle_core::{Device, Tensor};
 use rayon::prelude::*;
-use thiserror::Error;
 
 pub use self::{
     analysis::{Analysis, Coverage, Entity, Evidence, Language, TopicScore, Warning},
+    error::{DocumentError, InferenceError},
     options::{Feature, OptionsError, Overflow, Plan, TagOptions},
+    reading::{Reading, WindowRequest},
     scores::{DocumentScores, WindowScores},
 };
 use crate::{
     encoder::{Encoder, PackedBatch, WordEmbeddings},
-    heads::{EntityHead, TopicHead, entities, topics},
+    heads::{EntityHead, TopicHead},
     model::{Bundle, Manifest, ModelError},
-    text::{self, Document, Field, Span, Token, TokenizedDocument, Tokenizer, TokenizerError, Window},
+    text::{self, Document, Tokenizer},
 };
-
-/// Most sentences given as evidence for a topic.
-const MAX_EVIDENCE: usize = 3;
 
 /// Longest `id` and `language_code`, in bytes.
 const MAX_ID_BYTES: usize = 1024;
@@ -43,103 +44,6 @@ pub struct TaggerConfig {
 impl Default for TaggerConfig {
     fn default() -> Self {
         Self { max_document_bytes: 1 << 20, batch_tokens: 2048 }
-    }
-}
-
-/// Why one document has no analysis.
-#[derive(Debug, Error)]
-pub enum DocumentError {
-    /// Title and text hold nothing to read.
-    #[error("holds no text: title and text are empty or white space")]
-    Blank,
-    /// A short field is too long.
-    #[error("is {actual} bytes long, at most {limit} are allowed")]
-    FieldTooLong {
-        /// The field, below the document.
-        field: &'static str,
-        /// Most bytes.
-        limit: usize,
-        /// Its bytes.
-        actual: usize,
-    },
-    /// Title and text are too long.
-    #[error("title and text hold {actual} bytes, at most {limit} are allowed")]
-    TooManyBytes {
-        /// Most bytes.
-        limit: usize,
-        /// Its bytes.
-        actual: usize,
-    },
-    /// The document does not fit one window, and the caller wanted it refused then.
-    #[error("the document holds {actual} tokens, one window holds {limit} and the overflow policy is REJECT")]
-    TooManyTokens {
-        /// Most tokens.
-        limit: usize,
-        /// Its tokens.
-        actual: usize,
-    },
-    /// The tokeniser failed.
-    #[error("tokenisation failed: {0}")]
-    Tokenizer(#[source] TokenizerError),
-    /// The model failed.
-    #[error(transparent)]
-    Inference(#[from] InferenceError),
-}
-
-/// A failure of the model itself; never a document's fault.
-#[derive(Debug, Error)]
-pub enum InferenceError {
-    /// A tensor operation failed.
-    #[error("tensor operation failed: {0}")]
-    Tensor(#[from] candle_core::Error),
-    /// The model answered with something that is no number.
-    #[error("the model answered with a value that is not finite")]
-    NotFinite,
-}
-
-/// A document cut for the model.
-#[derive(Debug)]
-pub struct Reading {
-    tokenized: TokenizedDocument,
-    windows: Vec<Window>,
-}
-
-impl Reading {
-    /// The windows to encode, in order.
-    pub fn windows(&self) -> &[Window] {
-        &self.windows
-    }
-
-    /// The tokens of a window, without special tokens.
-    pub fn window_tokens(&self, window: &Window) -> &[Token] {
-        &self.tokenized.tokens[window.tokens.clone()]
-    }
-
-    /// The document's sentences.
-    pub fn sentences(&self) -> &[text::Sentence] {
-        &self.tokenized.sentences
-    }
-
-    fn analyzed_tokens(&self) -> usize {
-        self.windows.last().map_or(0, |window| window.owned.end)
-    }
-}
-
-/// A window of some document, to be encoded by a plan.
-#[derive(Debug, Clone, Copy)]
-pub struct WindowRequest<'a> {
-    /// The document.
-    pub reading: &'a Reading,
-    /// Which of its windows.
-    pub window: &'a Window,
-    /// What is wanted of it.
-    pub plan: &'a Plan,
-}
-
-impl WindowRequest<'_> {
-    /// Tokens that the model has to read for it, special tokens included.
-    pub fn tokens(&self) -> usize {
-        self.window.tokens.len() + 2
     }
 }
 
@@ -162,8 +66,7 @@ impl Tagger {
     pub fn load(bundle: Bundle, config: TaggerConfig, device: &Device) -> Result<Self, ModelError> {
         let manifest = bundle.manifest();
         let shape = &manifest.encoder;
-        let tokenizer =
-            Tokenizer::from_json(&bundle.tokenizer()?, shape.vocab_size).map_err(ModelError::Tokenizer)?;
+        let tokenizer = Tokenizer::from_json(&bundle.tokenizer()?, shape.vocab_size).map_err(ModelError::Tokenizer)?;
         let words = WordEmbeddings::from_gguf(bundle.embeddings()?, shape.vocab_size, shape.hidden_size)?;
         let mut weights = bundle.weights(device)?;
         Ok(Self {
@@ -270,7 +173,8 @@ impl Tagger {
     pub fn read(&self, document: &Document, plan: &Plan) -> Result<Reading, DocumentError> {
         self.check(document)?;
         let tokenized = self.tokenizer.tokenize(document).map_err(DocumentError::Tokenizer)?;
-        if tokenized.tokens.is_empty() {
+        // Zero-width characters alone become tokens that stand for no text.
+        if tokenized.tokens.iter().all(|token| token.start == token.end) {
             return Err(DocumentError::Blank);
         }
         let mut windows = Vec::new();
@@ -290,10 +194,8 @@ impl Tagger {
     }
 
     fn check(&self, document: &Document) -> Result<(), DocumentError> {
-        let short = [
-            ("id", &document.id, MAX_ID_BYTES),
-            ("language_code", &document.language_code, MAX_LANGUAGE_CODE_BYTES),
-        ];
+        let short =
+            [("id", &document.id, MAX_ID_BYTES), ("language_code", &document.language_code, MAX_LANGUAGE_CODE_BYTES)];
         for (field, value, limit) in short {
             if value.len() > limit {
                 return Err(DocumentError::FieldTooLong { field, limit, actual: value.len() });
@@ -332,11 +234,15 @@ impl Tagger {
         let scores = requests.iter().zip(topic_logits).enumerate().map(|(index, (request, topic_logits))| {
             let plan = request.plan;
             // Rows of the window's own tokens begin behind the first special token.
-            let first_row = bounds[index] + 1 - request.window.tokens.start;
-            let owned = first_row + request.window.owned.start..first_row + request.window.owned.end;
+            let row = |token: usize| bounds[index] + 1 + token - request.window.tokens.start;
+            let owned = row(request.window.owned.start)..row(request.window.owned.end);
             let window = &contributions[..];
             WindowScores {
-                tag_logits: if plan.entities { tag_logits[owned.start * tags..owned.end * tags].to_vec() } else { Vec::new() },
+                tag_logits: if plan.entities {
+                    tag_logits[owned.start * tags..owned.end * tags].to_vec()
+                } else {
+                    Vec::new()
+                },
                 topic_logits: if plan.topics { topic_logits } else { Vec::new() },
                 contributions: if plan.evidence {
                     token_contributions(&window[bounds[index] * topics..bounds[index + 1] * topics], topics)
@@ -356,82 +262,6 @@ impl Tagger {
             Err(error) if requests.len() == 1 => vec![Err(error)],
             Err(_) => requests.iter().flat_map(|request| self.encode_each(std::slice::from_ref(request))).collect(),
         }
-    }
-
-    /// Puts a document's analysis together from the scores of all its windows.
-    pub fn finish(&self, document: &Document, plan: &Plan, reading: &Reading, scores: &DocumentScores) -> Analysis {
-        let coverage = Coverage {
-            total_tokens: reading.tokenized.tokens.len(),
-            analyzed_tokens: reading.analyzed_tokens(),
-            windows: reading.windows.len(),
-        };
-        let (analyzed, total) = (coverage.analyzed_tokens, coverage.total_tokens);
-        let truncated = plan.needs_model() && analyzed < total;
-        let topics = if plan.topics { self.topics(plan, scores) } else { Vec::new() };
-        Analysis {
-            evidence: if plan.evidence { self.evidence(document, &topics, reading, scores) } else { Vec::new() },
-            topics,
-            entities: if plan.entities { self.entities(document, plan, reading, scores) } else { Vec::new() },
-            coverage,
-            language: if plan.language { language(document) } else { None },
-            warnings: if truncated { vec![Warning::Truncated { analyzed, total }] } else { Vec::new() },
-            embedding: plan.embedding.then(|| unit_length(scores.pooled.mean())),
-        }
-    }
-
-    fn topics(&self, plan: &Plan, scores: &DocumentScores) -> Vec<TopicScore> {
-        let specs = self.manifest.topics.iter().zip(scores.topic_logits.mean()).zip(&plan.thresholds).enumerate();
-        let mut topics: Vec<TopicScore> = specs
-            .filter_map(|(topic, ((spec, logit), threshold))| {
-                let threshold = (*threshold)?;
-                let probability = topics::probability(logit, spec.scale, spec.bias);
-                Some(TopicScore { topic, probability, threshold, assigned: probability >= threshold })
-            })
-            .filter(|score| score.assigned || plan.all_scores)
-            .collect();
-        let name = |score: &TopicScore| &self.manifest.topics[score.topic].id;
-        topics.sort_by(|a, b| b.probability.total_cmp(&a.probability).then_with(|| name(a).cmp(name(b))));
-        topics
-    }
-
-    fn entities(&self, document: &Document, plan: &Plan, reading: &Reading, scores: &DocumentScores) -> Vec<Entity> {
-        let tags = self.manifest.tags.len();
-        let mut found = Vec::new();
-        for field in Field::ALL {
-            let tokens = reading.tokenized.field_tokens(field);
-            let read = tokens.start..tokens.end.min(reading.analyzed_tokens()).max(tokens.start);
-            let logits = &scores.tag_logits[read.start * tags..read.end * tags];
-            let words = text::words(document.field(field));
-            for span in entities::decode(&words, &reading.tokenized.tokens[read], logits, tags) {
-                if plan.entity_types[span.kind] && span.probability >= plan.entity_threshold {
-                    let place = Span { field, start: span.start, end: span.end };
-                    found.push(Entity { kind: span.kind, span: place, probability: span.probability });
-                }
-            }
-        }
-        found
-    }
-
-    fn evidence(
-        &self,
-        document: &Document,
-        topics: &[TopicScore],
-        reading: &Reading,
-        scores: &DocumentScores,
-    ) -> Vec<Evidence> {
-        let mut evidence = Vec::new();
-        for score in topics.iter().filter(|score| score.assigned) {
-            let mut weights: Vec<_> = scores.sentence_weights(score.topic).filter(|&(_, weight)| weight > 0.0).collect();
-            weights.sort_by(|a, b| b.1.total_cmp(&a.1));
-            for &(sentence, weight) in weights.iter().take(MAX_EVIDENCE) {
-                let sentence = &reading.tokenized.sentences[sentence];
-                let text = &document.field(sentence.field)[sentence.bytes.clone()];
-                let start = sentence.bytes.start + text.len() - text.trim_start().len();
-                let span = Span { field: sentence.field, start, end: start + text.trim().len() };
-                evidence.push(Evidence { topic: score.topic, span, weight });
-            }
-        }
-        evidence
     }
 }
 
@@ -454,23 +284,4 @@ fn token_contributions(window: &[f32], topics: usize) -> Vec<f32> {
     let shared: Vec<f32> = special.map(|(first, last)| (first + last) / (length - 2.0)).collect();
     let own = window[topics..window.len() - topics].chunks_exact(topics);
     own.flat_map(|row| row.iter().zip(&shared).map(|(own, shared)| (own + shared) / length)).collect()
-}
-
-/// The language that the caller names, else the detected one.
-fn language(document: &Document) -> Option<Language> {
-    if !document.language_code.is_empty() {
-        return Some(Language { code: document.language_code.clone(), confidence: None });
-    }
-    let sample = if document.text.trim().is_empty() { &document.title } else { &document.text };
-    let detected = text::detect(sample)?;
-    Some(Language { code: detected.code.to_owned(), confidence: Some(detected.confidence) })
-}
-
-/// The vector scaled to length 1.
-fn unit_length(mut vector: Vec<f32>) -> Vec<f32> {
-    let length = vector.iter().map(|value| value * value).sum::<f32>().sqrt();
-    if length > 0.0 {
-        vector.iter_mut().for_each(|value| *value /= length);
-    }
-    vector
 }

@@ -95,7 +95,9 @@ impl OptionsError {
     /// Path of the field at fault, below the request.
     pub fn field(&self) -> &str {
         match self {
-            Self::UnknownTopic { field, .. } | Self::UnknownEntityType { field, .. } | Self::Threshold { field, .. } => field,
+            Self::UnknownTopic { field, .. }
+            | Self::UnknownEntityType { field, .. }
+            | Self::Threshold { field, .. } => field,
             Self::ModelVersion { .. } => "options.required_model_version",
         }
     }

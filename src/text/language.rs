@@ -63,7 +63,10 @@ mod tests {
     fn tells_neighbours_in_arabic_script_apart() {
         let code = |text| detect(text).map(|language| language.code);
         assert_eq!(code("عقدت وزارة الدفاع اجتماعا أمنيا في بغداد لبحث الأوضاع على الحدود."), Some("ar"));
-        assert_eq!(code("پەرلەمانی کوردستان کۆبوونەوەیەکی تایبەتی لەسەر بودجەی ساڵی داهاتوو ئەنجام دەدات."), Some("ckb"));
+        assert_eq!(
+            code("پەرلەمانی کوردستان کۆبوونەوەیەکی تایبەتی لەسەر بودجەی ساڵی داهاتوو ئەنجام دەدات."),
+            Some("ckb")
+        );
         assert_eq!(code("وزارت بهداشت اعلام کرد که برنامه واکسیناسیون از هفته آینده آغاز می‌شود."), Some("fa"));
     }
 

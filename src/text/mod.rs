@@ -12,6 +12,7 @@ pub use self::{
     document::{Document, Field, Span},
     language::{DetectedLanguage, detect},
     offsets::{OffsetMap, OffsetUnit},
+    sentences::trimmed,
     tokens::{Sentence, Token, TokenizedDocument, Tokenizer, TokenizerError},
     windows::{Window, WindowConfig, windows},
     words::{Word, WordKind, words},

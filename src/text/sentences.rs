@@ -44,10 +44,17 @@ fn ends_in_abbreviation(sentence: &str) -> bool {
 /// Titles before names that end in a stop.
 fn is_title(word: &str) -> bool {
     const TITLES: [&str; 24] = [
-        "Mr", "Mrs", "Ms", "Dr", "Prof", "St", "Gen", "Col", "Maj", "Capt", "Lt", "Sgt", "Sen", "Rep", "Gov", "Hon", "Rev", "Fr",
-        "Mme", "Mlle", "Sra", "Sr", "Jr", "No",
+        "Mr", "Mrs", "Ms", "Dr", "Prof", "St", "Gen", "Col", "Maj", "Capt", "Lt", "Sgt", "Sen", "Rep", "Gov", "Hon",
+        "Rev", "Fr", "Mme", "Mlle", "Sra", "Sr", "Jr", "No",
     ];
     TITLES.contains(&word)
+}
+
+/// A range of a text without the white space at its ends.
+pub fn trimmed(text: &str, range: Range<usize>) -> Range<usize> {
+    let whole = &text[range.clone()];
+    let start = range.start + whole.len() - whole.trim_start().len();
+    start..start + whole.trim().len()
 }
 
 /// Pieces of a text for the tokeniser, as byte ranges that follow one another and cover it: whole lines where they are short
@@ -61,9 +68,7 @@ pub fn pieces(text: &str, sentences: &[Range<usize>]) -> Vec<Range<usize>> {
             continue;
         }
         match pieces.last_mut() {
-            Some(piece)
-                if sentence.end - piece.start <= MAX_PIECE_BYTES && !text[piece.clone()].ends_with('\n') =>
-            {
+            Some(piece) if sentence.end - piece.start <= MAX_PIECE_BYTES && !text[piece.clone()].ends_with('\n') => {
                 piece.end = sentence.end;
             }
             _ => pieces.push(sentence.clone()),
@@ -105,7 +110,10 @@ mod tests {
 
     #[test]
     fn keeps_abbreviations_and_numbers_whole() {
-        assert_eq!(split("Gen. Smith met Dr. J. K. Rowe. They left."), ["Gen. Smith met Dr. J. K. Rowe.", "They left."]);
+        assert_eq!(
+            split("Gen. Smith met Dr. J. K. Rowe. They left."),
+            ["Gen. Smith met Dr. J. K. Rowe.", "They left."]
+        );
         assert_eq!(split("The U.S. Army paid 3.5 million. Fine."), ["The U.S. Army paid 3.5 million.", "Fine."]);
         assert_eq!(split("He met Amina Said. Then he left."), ["He met Amina Said.", "Then he left."]);
     }
@@ -117,7 +125,13 @@ mod tests {
 
     #[test]
     fn pieces_are_bounded_whatever_the_text() {
-        for text in ["a".repeat(50_000), "ab ".repeat(20_000), "漢".repeat(30_000), "e\u{301}".repeat(30_000), "\n".repeat(9_000)] {
+        for text in [
+            "a".repeat(50_000),
+            "ab ".repeat(20_000),
+            "漢".repeat(30_000),
+            "e\u{301}".repeat(30_000),
+            "\n".repeat(9_000),
+        ] {
             let ranges = pieces(&text, &sentences(&text));
             assert!(ranges.iter().all(|range| range.len() <= MAX_PIECE_BYTES));
             assert_eq!(ranges.iter().map(|range| &text[range.clone()]).collect::<String>(), text);

@@ -4,7 +4,10 @@ use std::ops::Range;
 
 use tokenizers::Tokenizer as Inner;
 
-use super::{Document, Field, sentences};
+use super::{
+    Document, Field,
+    sentences::{self, trimmed},
+};
 
 /// A token and the bytes of its field that it stands for: without leading white space, on code point boundaries; empty for a
 /// token that carries no character of the text, such as a lone word separator.
@@ -100,7 +103,9 @@ impl Tokenizer {
             let text = document.field(field);
             let first = tokenized.tokens.len();
             let sentences = sentences::sentences(text);
-            for piece in sentences::pieces(text, &sentences) {
+            // White space around a line is no part of what the model learned to read.
+            let pieces = sentences::pieces(text, &sentences).into_iter().map(|piece| trimmed(text, piece));
+            for piece in pieces.filter(|piece| !piece.is_empty()) {
                 self.push_piece(text, piece, &mut tokenized.tokens)?;
             }
             push_sentences(field, &sentences, first, &mut tokenized);
@@ -141,7 +146,11 @@ fn push_sentences(field: Field, ranges: &[Range<usize>], first: usize, tokenized
     for (index, bytes) in ranges.iter().enumerate() {
         let rest = &tokenized.tokens[next..];
         let is_last = index + 1 == ranges.len();
-        let inside = if is_last { rest.len() } else { rest.iter().take_while(|token| (token.start as usize) < bytes.end).count() };
+        let inside = if is_last {
+            rest.len()
+        } else {
+            rest.iter().take_while(|token| (token.start as usize) < bytes.end).count()
+        };
         tokenized.sentences.push(Sentence { field, bytes: bytes.clone(), tokens: next..next + inside });
         next += inside;
     }

@@ -88,7 +88,9 @@ fn classify(grapheme: &str) -> Class {
         return if is_unspaced(first) { Class::Unspaced } else { Class::Letter };
     }
     // Direction marks, zero-width spaces and other controls.
-    if first.is_control() || matches!(first, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}') {
+    if first.is_control()
+        || matches!(first, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+    {
         return Class::Invisible;
     }
     Class::Mark
@@ -100,9 +102,9 @@ fn is_unspaced(c: char) -> bool {
     let scripts = c.script_extension();
     !c.is_ascii()
         && c.script() != Script::Latin
-        && [Han, Hiragana, Katakana, Thai, Lao, Khmer, Myanmar, Tibetan].iter().any(|&script| {
-            scripts.contains_script(script) && !scripts.is_common()
-        })
+        && [Han, Hiragana, Katakana, Thai, Lao, Khmer, Myanmar, Tibetan]
+            .iter()
+            .any(|&script| scripts.contains_script(script) && !scripts.is_common())
 }
 
 /// Whether a mark belongs to the word before it.
@@ -148,7 +150,10 @@ mod tests {
         assert_eq!(split("«بغداد»، أربيل."), ["«", "بغداد", "»", "،", "أربيل", "."]);
         assert_eq!(split("Omar al-Hakim (U.S.), AT&T."), ["Omar", "al-Hakim", "(", "U.S.", ")", ",", "AT&T", "."]);
         assert_eq!(split("Ankara'da O'Brien N'Djamena"), ["Ankara'da", "O'Brien", "N'Djamena"]);
-        assert_eq!(split("L'Europe, dell’Economia d'Italia"), ["L'", "Europe", ",", "dell’", "Economia", "d'", "Italia"]);
+        assert_eq!(
+            split("L'Europe, dell’Economia d'Italia"),
+            ["L'", "Europe", ",", "dell’", "Economia", "d'", "Italia"]
+        );
         assert_eq!(split("צה\"ל \"הארץ\""), ["צה\"ל", "\"", "הארץ", "\""]);
         assert_eq!(split("می‌شود"), ["می‌شود"]);
         assert_eq!(split("J. K. Rowe ran."), ["J.", "K.", "Rowe", "ran", "."]);

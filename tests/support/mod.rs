@@ -15,9 +15,7 @@ use rasid::{
 };
 use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
 use tonic::transport::Channel;
-use tonic_health::pb::{
-    HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
-};
+use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
 
 /// The folder of the shipped model; `RASID_TEST_MODEL` puts another in its place.
 pub fn model_folder() -> PathBuf {
@@ -60,7 +58,7 @@ pub fn settings(flags: &[&str]) -> ServeSettings {
 impl TestServer {
     /// Starts a server and waits until it serves.
     pub async fn start(flags: &[&str]) -> Self {
-        let server = Self::start_cold(flags).await;
+        let mut server = Self::start_cold(flags).await;
         server.wait_until_serving().await;
         server
     }
@@ -78,12 +76,14 @@ impl TestServer {
     }
 
     /// Waits until health says SERVING.
-    pub async fn wait_until_serving(&self) {
+    pub async fn wait_until_serving(&mut self) {
         for _ in 0..600 {
             if self.health().await == ServingStatus::Serving {
                 return;
             }
-            assert!(!self.task.is_finished(), "the server ended before it served");
+            if self.task.is_finished() {
+                panic!("the server ended before it served: {:?}", (&mut self.task).await);
+            }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         panic!("the server never served");
