@@ -19,6 +19,10 @@
 //! # }
 //! ```
 
+#![deny(unsafe_code)]
+#![warn(missing_docs, missing_debug_implementations)]
+#![warn(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::dbg_macro, clippy::todo)]
+
 pub mod cli;
 pub mod config;
 pub mod encoder;

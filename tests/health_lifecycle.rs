@@ -73,7 +73,7 @@ async fn a_call_that_never_ends_holds_the_shutdown_no_longer_than_the_bound() {
 
 #[tokio::test]
 async fn a_model_that_cannot_be_loaded_ends_the_server_with_the_reason() {
-    let mut server = TestServer::start_cold(&["--model", "no/such/folder"]).await;
+    let server = TestServer::start_cold(&["--model", "no/such/folder"]).await;
     let error = server.ended().await.unwrap_err().to_string();
     assert!(error.contains("cannot read no/such/folder"), "{error}");
 }

@@ -9,7 +9,7 @@ use std::{
 use clap::ValueEnum;
 
 use super::CliError;
-use crate::{grpc::status::CallError, proto, proto::v1, text::Document};
+use crate::{proto, proto::v1, text::Document};
 
 /// What the input files hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -30,7 +30,18 @@ pub struct InputOptions {
 }
 
 /// A document, or why the input at its place is none.
-pub type Item = Result<Document, (String, CallError)>;
+pub type Item = Result<Document, Unreadable>;
+
+/// A place in the input that holds no document.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unreadable {
+    /// Id of the document, as far as it is known.
+    pub id: String,
+    /// The part that cannot be read.
+    pub field: String,
+    /// What is wrong with it.
+    pub problem: String,
+}
 
 /// The documents of some files, one after the other, read as they are asked for. `-` is standard input.
 pub fn documents(paths: &[PathBuf], options: InputOptions) -> impl Iterator<Item = Result<Item, CliError>> {
@@ -69,7 +80,7 @@ fn text_document(path: &Path, bytes: Vec<u8>, title_first: bool) -> Item {
         Ok(text) => text,
         Err(error) => {
             let problem = format!("is not valid UTF-8 (byte {})", error.utf8_error().valid_up_to());
-            return Err((id, CallError::Field { field: "text".to_owned(), problem }));
+            return Err(Unreadable { id, field: "text".to_owned(), problem });
         }
     };
     // A byte order mark is no part of the text.
@@ -97,10 +108,8 @@ fn json_lines(mut reader: Box<dyn BufRead>, path: PathBuf) -> Items {
 }
 
 fn json_document(line: &[u8], path: &Path, number: usize) -> Item {
-    let wrong = |problem: String| {
-        let field = format!("{}:{number}", path.display());
-        (String::new(), CallError::Field { field, problem })
-    };
+    let wrong =
+        |problem: String| Unreadable { id: String::new(), field: format!("{}:{number}", path.display()), problem };
     let line = std::str::from_utf8(line)
         .map_err(|error| wrong(format!("is not valid UTF-8 (byte {})", error.valid_up_to())))?;
     let document = proto::from_json::<v1::Document>("rasid.v1.Document", line)

@@ -12,7 +12,7 @@ use tonic::Status;
 
 use super::{
     CliError,
-    input::{self, InputFormat, InputOptions, Item},
+    input::{self, InputFormat, InputOptions, Item, Unreadable},
     pretty, report,
 };
 use crate::{
@@ -209,7 +209,9 @@ impl Run<'_> {
         for item in group {
             match item {
                 Err(error) => report(&error.to_string()),
-                Ok(Err(unreadable)) => self.print(Err(unreadable))?,
+                Ok(Err(Unreadable { id, field, problem })) => {
+                    self.print(Err((id, CallError::Field { field, problem })))?
+                }
                 Ok(Ok(document)) => match analyses.next() {
                     Some(Ok(analysis)) => self.print(Ok((document, analysis)))?,
                     Some(Err(error)) => {

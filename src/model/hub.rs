@@ -27,7 +27,7 @@ pub(super) fn fetch(repo: &str, revision: &str) -> Result<PathBuf, ModelError> {
     let offline = std::env::var("HF_HUB_OFFLINE").is_ok_and(|value| is_true(&value));
     let failed =
         |source| ModelError::Hub { repo: repo.to_owned(), file: MANIFEST_FILE.to_owned(), source: Box::new(source) };
-    let source = if offline { Source::Cache(cache) } else { Source::Hub(connect(cache).map_err(failed)?) };
+    let source = if offline { Source::Cache(cache) } else { Source::Hub(Box::new(connect(cache).map_err(failed)?)) };
 
     let manifest = source.manifest(repo, revision)?;
     // The snapshot's folder is named by its commit.
@@ -42,7 +42,7 @@ pub(super) fn fetch(repo: &str, revision: &str) -> Result<PathBuf, ModelError> {
 /// Where files come from.
 enum Source {
     Cache(Cache),
-    Hub(Api),
+    Hub(Box<Api>),
 }
 
 impl Source {

@@ -1,6 +1,9 @@
 //! What the tests share: the shipped model, a running server, articles.
 
-#![allow(dead_code, clippy::unwrap_used, clippy::expect_used)]
+// No test uses all of it.
+#![allow(dead_code)]
+
+pub mod hub;
 
 use std::{net::SocketAddr, path::PathBuf, sync::OnceLock, time::Duration};
 
