@@ -23,7 +23,7 @@ pub struct ModelSettings {
     pub threads: usize,
 
     /// Tokens the model reads at a time.
-    #[arg(long, env = "RASID_BATCH_TOKENS", default_value_t = 2048, value_name = "TOKENS", value_parser = RangedU64ValueParser::<usize>::new().range(64..=65_536))]
+    #[arg(long, env = "RASID_BATCH_TOKENS", default_value_t = 1024, value_name = "TOKENS", value_parser = RangedU64ValueParser::<usize>::new().range(64..=65_536))]
     pub batch_tokens: usize,
 
     /// Largest document: UTF-8 bytes of title and text together.

@@ -43,7 +43,7 @@ pub struct TaggerConfig {
 
 impl Default for TaggerConfig {
     fn default() -> Self {
-        Self { max_document_bytes: 1 << 20, batch_tokens: 2048 }
+        Self { max_document_bytes: 1 << 20, batch_tokens: 1024 }
     }
 }
 
