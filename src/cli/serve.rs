@@ -64,10 +64,8 @@ async fn asked_to_stop() {
 
 fn start_log(settings: &ServeSettings) -> Result<(), CliError> {
     let filter = EnvFilter::try_new(&settings.log).map_err(|error| CliError::LogFilter(settings.log.clone(), error))?;
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(io::stderr)
-        .with_ansi(io::stderr().is_terminal());
+    let log =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(io::stderr().is_terminal());
     match settings.log_format {
         LogFormat::Text => log.init(),
         LogFormat::Json => log.json().init(),

@@ -1,11 +1,13 @@
 //! The service over gRPC: wire format, conversion both ways, statuses, calls, server.
 
+mod call;
 pub mod codec;
 mod deadline;
 pub(crate) mod request;
 pub(crate) mod response;
 mod server;
 mod service;
+mod shared;
 pub(crate) mod status;
 mod stream;
 

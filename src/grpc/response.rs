@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use candle_core::Device;
 
-use super::service::Shared;
+use super::shared::Shared;
 use crate::{
     engine::{Engine, StageTimings},
     model::{EntityTypeSpec, Manifest, TopicSpec},

@@ -12,10 +12,7 @@ use tonic::{
 };
 use tonic_health::{ServingStatus, server::HealthReporter};
 
-use super::{
-    deadline::note_deadline,
-    service::{Shared, Tagging},
-};
+use super::{deadline::note_deadline, service::Tagging, shared::Shared};
 use crate::{
     config::ServeSettings,
     engine::{Engine, StartError},

@@ -1,121 +1,24 @@
 //! The four calls.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 use prost::Message;
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{
+    call::Call,
     deadline::deadline,
-    request::Options,
     response,
-    status::{CallError, to_rpc_status},
+    shared::Shared,
+    status::CallError,
     stream::{self as streaming, TagStream},
 };
 use crate::{
-    config::ServeSettings,
-    engine::{Engine, Lane, StageTimings},
+    engine::{Lane, StageTimings},
     proto::v1::{self, tagger_service_server::TaggerService},
-    tagger::Plan,
-    text::OffsetUnit,
 };
-
-/// What the calls share.
-#[derive(Debug)]
-pub struct Shared {
-    /// Set once the model is loaded and warm.
-    pub engine: OnceLock<Engine>,
-    /// Cancelled when the server shuts down.
-    pub draining: CancellationToken,
-    /// Most documents in a batch.
-    pub max_batch_documents: usize,
-    /// Most bytes in a request.
-    pub max_request_bytes: usize,
-    /// Most documents of a batch or stream worked on at a time.
-    pub max_in_flight: usize,
-}
-
-impl Shared {
-    /// Nothing loaded yet.
-    pub fn new(settings: &ServeSettings) -> Self {
-        Self {
-            engine: OnceLock::new(),
-            draining: CancellationToken::new(),
-            max_batch_documents: settings.max_batch_documents,
-            max_request_bytes: settings.max_request_bytes,
-            max_in_flight: settings.max_in_flight.get(),
-        }
-    }
-
-    /// The engine, for work that is new.
-    pub fn engine(&self) -> Result<&Engine, CallError> {
-        if self.draining.is_cancelled() {
-            return Err(CallError::Draining);
-        }
-        self.engine.get().ok_or(CallError::Loading)
-    }
-}
-
-/// How the documents of one call are to be tagged.
-#[derive(Debug, Clone)]
-pub struct Call {
-    /// What to compute.
-    pub plan: Arc<Plan>,
-    /// The unit of offsets in the answer.
-    pub unit: OffsetUnit,
-    /// When the answer must be on its way.
-    pub deadline: Option<Instant>,
-    /// How documents wait.
-    pub lane: Lane,
-}
-
-impl Call {
-    /// Checks a call's options against the model.
-    pub fn new(
-        engine: &Engine,
-        options: Option<v1::TagOptions>,
-        deadline: Option<Instant>,
-        lane: Lane,
-    ) -> Result<Self, CallError> {
-        let Options { tag, unit } = Options::try_from(options)?;
-        Ok(Self { plan: Arc::new(engine.tagger().plan(&tag)?), unit, deadline, lane })
-    }
-
-    /// Tags one document; `path` is its place in the request.
-    pub async fn tag(
-        &self,
-        engine: &Engine,
-        document: v1::Document,
-        path: String,
-    ) -> Result<(v1::Analysis, StageTimings), CallError> {
-        let answer = engine.tag(document.into(), Arc::clone(&self.plan), self.deadline, self.lane).await;
-        let answer = answer.map_err(|source| CallError::Engine { path, source })?;
-        let manifest = engine.tagger().manifest();
-        Ok((response::analysis(answer.analysis, &answer.document, self.unit, manifest), answer.timings))
-    }
-
-    /// Tags one document of many: its own faults are in its result.
-    pub async fn tag_item(
-        &self,
-        engine: &Engine,
-        document: v1::Document,
-        index: usize,
-    ) -> Result<(v1::DocumentResult, StageTimings), Status> {
-        let id = document.id.clone();
-        let (outcome, timings) = match self.tag(engine, document, format!("documents[{index}]")).await {
-            Ok((analysis, timings)) => (v1::document_result::Outcome::Analysis(analysis), timings),
-            Err(error) if error.is_documents_own() => {
-                let status = Status::from(&error);
-                (v1::document_result::Outcome::Error(to_rpc_status(&status)), StageTimings::default())
-            }
-            Err(error) => return Err(error.into()),
-        };
-        Ok((v1::DocumentResult { id, index: index as u64, outcome: Some(outcome), model: None }, timings))
-    }
-}
 
 /// The service.
 #[derive(Debug, Clone)]

@@ -12,11 +12,7 @@ use futures_util::{FutureExt, Stream, StreamExt, TryStreamExt, stream};
 use tokio::time::{Instant, sleep_until};
 use tonic::{Status, Streaming};
 
-use super::{
-    response,
-    service::{Call, Shared},
-    status::CallError,
-};
+use super::{call::Call, response, shared::Shared, status::CallError};
 use crate::{
     engine::{EngineError, Lane},
     proto::v1::{self, stream_tag_request::Message},

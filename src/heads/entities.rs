@@ -69,8 +69,8 @@ pub fn decode(words: &[Word], tokens: &[Token], logits: &[f32], tags: usize) -> 
     let read = tokens.last().map_or(0, |token| token.end as usize);
     let words: Vec<Word> = words.iter().copied().take_while(|word| word.start < read).collect();
     let tagged = tag_words(&words, tokens, logits, tags);
-    let best = viterbi(&tagged, tags);
-    spans(&tagged, &best)
+    let lines = tagged.chunk_by(|_, next| !next.word.starts_line);
+    lines.flat_map(|line| spans(line, &viterbi(line, tags))).collect()
 }
 
 /// Gives each word its token's log-probabilities. Characters of an unspaced script that share a token become one word.
@@ -109,12 +109,11 @@ fn log_softmax(logits: &[f32]) -> Vec<f32> {
     logits.iter().map(|logit| logit - max - sum.ln()).collect()
 }
 
-/// The most probable valid sequence of tags. Valid: `I-X` only behind `B-X` or `I-X` of the same line.
+/// The most probable valid sequence of tags of a line. Valid: `I-X` only behind `B-X` or `I-X`.
 fn viterbi(words: &[Tagged], tags: usize) -> Vec<usize> {
     let mut scores = vec![0.0_f32; tags];
     let mut back: Vec<Vec<usize>> = Vec::with_capacity(words.len());
-    for (index, Tagged { word, log_probabilities }) in words.iter().enumerate() {
-        let is_first = index == 0 || word.starts_line;
+    for (index, Tagged { log_probabilities, .. }) in words.iter().enumerate() {
         let best_before = argmax(scores.iter().copied());
         let mut from = vec![best_before; tags];
         let mut now = vec![f32::NEG_INFINITY; tags];
@@ -122,7 +121,7 @@ fn viterbi(words: &[Tagged], tags: usize) -> Vec<usize> {
             let own = log_probabilities.get(tag).copied().unwrap_or(0.0);
             let before = if !is_inside(tag) {
                 best_before
-            } else if is_first {
+            } else if index == 0 {
                 continue;
             } else if scores[tag - 1] > scores[tag] {
                 tag - 1

@@ -1,0 +1,76 @@
+//! One call: its options, its deadline, and how each of its documents is tagged.
+
+use std::sync::Arc;
+
+use tokio::time::Instant;
+use tonic::Status;
+
+use super::{
+    request::Options,
+    response,
+    status::{CallError, to_rpc_status},
+};
+use crate::{
+    engine::{Engine, Lane, StageTimings},
+    proto::v1,
+    tagger::Plan,
+    text::OffsetUnit,
+};
+
+/// How the documents of one call are to be tagged.
+#[derive(Debug, Clone)]
+pub struct Call {
+    /// What to compute.
+    pub plan: Arc<Plan>,
+    /// The unit of offsets in the answer.
+    pub unit: OffsetUnit,
+    /// When the answer must be on its way.
+    pub deadline: Option<Instant>,
+    /// How documents wait.
+    pub lane: Lane,
+}
+
+impl Call {
+    /// Checks a call's options against the model.
+    pub fn new(
+        engine: &Engine,
+        options: Option<v1::TagOptions>,
+        deadline: Option<Instant>,
+        lane: Lane,
+    ) -> Result<Self, CallError> {
+        let Options { tag, unit } = Options::try_from(options)?;
+        Ok(Self { plan: Arc::new(engine.tagger().plan(&tag)?), unit, deadline, lane })
+    }
+
+    /// Tags one document; `path` is its place in the request.
+    pub async fn tag(
+        &self,
+        engine: &Engine,
+        document: v1::Document,
+        path: String,
+    ) -> Result<(v1::Analysis, StageTimings), CallError> {
+        let answer = engine.tag(document.into(), Arc::clone(&self.plan), self.deadline, self.lane).await;
+        let answer = answer.map_err(|source| CallError::Engine { path, source })?;
+        let manifest = engine.tagger().manifest();
+        Ok((response::analysis(answer.analysis, &answer.document, self.unit, manifest), answer.timings))
+    }
+
+    /// Tags one document of many: its own faults are in its result.
+    pub async fn tag_item(
+        &self,
+        engine: &Engine,
+        document: v1::Document,
+        index: usize,
+    ) -> Result<(v1::DocumentResult, StageTimings), Status> {
+        let id = document.id.clone();
+        let (outcome, timings) = match self.tag(engine, document, format!("documents[{index}]")).await {
+            Ok((analysis, timings)) => (v1::document_result::Outcome::Analysis(analysis), timings),
+            Err(error) if error.is_documents_own() => {
+                let status = Status::from(&error);
+                (v1::document_result::Outcome::Error(to_rpc_status(&status)), StageTimings::default())
+            }
+            Err(error) => return Err(error.into()),
+        };
+        Ok((v1::DocumentResult { id, index: index as u64, outcome: Some(outcome), model: None }, timings))
+    }
+}
