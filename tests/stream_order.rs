@@ -52,6 +52,24 @@ async fn a_thousand_documents_come_back_in_order() {
 }
 
 #[tokio::test]
+async fn headlines_sent_far_ahead_of_their_results_do_not_end_the_connection() {
+    let server = TestServer::start(&[]).await;
+    // Each in a frame of its own, as other languages' clients send them.
+    let messages = stream::iter(documents((0..4000).map(|index| format!("Rain {index}")))).then(|message| async {
+        tokio::task::yield_now().await;
+        message
+    });
+    let mut responses = server.client().await.stream_tag(messages).await.unwrap().into_inner();
+    // The client has sent all that the window lets it before it takes the second.
+    let first = responses.next().await.unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let rest = responses.collect::<Vec<_>>().await;
+    let results = results([first].into_iter().chain(rest).collect());
+    assert_eq!(results.len(), 4000);
+    assert!(results.iter().enumerate().all(|(index, result)| result.index == index as u64));
+}
+
+#[tokio::test]
 async fn unordered_results_come_as_they_are_done_each_once() {
     let server = TestServer::start(&["--batch-tokens", "64"]).await;
     let config = v1::StreamConfig { unordered: true, ..v1::StreamConfig::default() };

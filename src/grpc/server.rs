@@ -30,6 +30,14 @@ const MAX_STREAMS: u32 = 1024;
 /// Resets that a connection may have pending: clients with short deadlines reset often, and h2's own limit of 20 would cut them off.
 const MAX_PENDING_RESETS: usize = 1024;
 
+/// Bytes that a client may send ahead on one stream: what a slow stream can hold in memory.
+const STREAM_WINDOW: u32 = 64 << 10;
+
+/// Bytes that a client may send ahead on one connection.
+///
+/// h2 (since 0.4.16) ends a connection whose unread DATA frames under 256 bytes would need more than half of this, counting 256 for each: a stream of headlines waiting for its turn looks like that. With this window a connection holds about a dozen full streams of them.
+const CONNECTION_WINDOW: u32 = 16 << 20;
+
 /// Why the server could not run.
 #[derive(Debug, Error)]
 pub enum ServeError {
@@ -67,6 +75,8 @@ pub async fn serve(
     let draining = shared.draining.clone();
     let transport = Server::builder()
         .http2_keepalive_interval(Some(KEEPALIVE))
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
         .http2_max_pending_accept_reset_streams(Some(MAX_PENDING_RESETS))
         .max_concurrent_streams(MAX_STREAMS)
         .add_service(health_service)
