@@ -38,7 +38,7 @@ fn model_source(text: &str) -> Result<ModelSource, ModelError> {
 impl ModelSettings {
     /// Settings of the tagger.
     pub fn tagger(&self) -> TaggerConfig {
-        TaggerConfig { max_document_bytes: self.max_document_bytes, batch_tokens: self.batch_tokens }
+        TaggerConfig { max_document_bytes: self.max_document_bytes, batch_tokens: self.batch_tokens, backend: None }
     }
 }
 

@@ -2,7 +2,11 @@
 
 mod support;
 
-use rasid::{encoder::PackedBatch, text::Document};
+use rasid::{
+    encoder::{Backend, PackedBatch},
+    tagger::{Tagger, TaggerConfig},
+    text::Document,
+};
 use serde::Deserialize;
 
 #[derive(Deserialize)]
@@ -26,8 +30,17 @@ fn max_difference(a: &[f32], b: &[f32]) -> f32 {
 }
 
 #[test]
-fn hidden_states_and_logits_are_those_of_the_reference() {
-    let tagger = support::tagger();
+fn kernels_give_the_hidden_states_and_logits_of_the_reference() {
+    compare(support::tagger());
+}
+
+#[test]
+fn candle_gives_the_hidden_states_and_logits_of_the_reference() {
+    let config = TaggerConfig { backend: Some(Backend::Candle), ..TaggerConfig::default() };
+    compare(&support::load_tagger(config));
+}
+
+fn compare(tagger: &Tagger) {
     let mut batch = PackedBatch::default();
     let cases = golden();
     // All in one packed batch: sequences of different lengths must not see each other.

@@ -1,9 +1,11 @@
-//! Word embeddings: a table that stays quantised in memory, its rows decoded on look-up.
+//! Embeddings: sums of word, position and type; the words' table stays quantised in memory, its rows decoded on look-up.
 
 use std::io::Cursor;
 
 use candle_core::{Result, bail, quantized::GgmlDType, quantized::gguf_file};
 use half::f16;
+
+use super::{EncoderConfig, PackedBatch, Weights};
 
 /// Values in a Q4_0 block, and its bytes: one f16 scale, sixteen bytes of two values each.
 const BLOCK: usize = 32;
@@ -45,24 +47,74 @@ impl WordEmbeddings {
         }
     }
 
-    /// Appends row `id`, `width` values, to `out`.
-    ///
-    /// # Errors
-    /// If the table has no such row.
-    pub fn push_row(&self, id: u32, out: &mut Vec<f32>) -> Result<()> {
-        let id = id as usize;
-        if id >= self.rows {
-            bail!("token {id} is not in the vocabulary of {}", self.rows);
-        }
+    /// Writes row `id`, which must exist, to `out` of the table's width.
+    fn write(&self, id: u32, out: &mut [f32]) {
         let row_bytes = self.width / BLOCK * BLOCK_BYTES;
-        let start = self.start + id * row_bytes;
-        for block in self.file[start..start + row_bytes].chunks_exact(BLOCK_BYTES) {
+        let row = &self.file[self.start + id as usize * row_bytes..][..row_bytes];
+        for (block, out) in row.chunks_exact(BLOCK_BYTES).zip(out.chunks_exact_mut(BLOCK)) {
             let scale = f16::from_le_bytes([block[0], block[1]]).to_f32();
-            let values = &block[2..];
             // The low halves of the sixteen bytes come first, then the high ones.
-            out.extend(values.iter().map(|byte| (f32::from(byte & 0x0f) - 8.0) * scale));
-            out.extend(values.iter().map(|byte| (f32::from(byte >> 4) - 8.0) * scale));
+            let (low, high) = out.split_at_mut(BLOCK / 2);
+            for ((byte, low), high) in block[2..].iter().zip(low).zip(high) {
+                *low = (f32::from(byte & 0x0f) - 8.0) * scale;
+                *high = (f32::from(byte >> 4) - 8.0) * scale;
+            }
         }
-        Ok(())
+    }
+}
+
+/// The input of the first layer, before its norm.
+#[derive(Debug)]
+pub(super) struct Embeddings {
+    words: WordEmbeddings,
+    /// Position and token-type embeddings added up: `[positions, width]`.
+    positions: Vec<f32>,
+}
+
+impl Embeddings {
+    /// Takes position and type embeddings out of weights named as in Hugging Face's `BertModel`.
+    pub fn load(weights: &mut Weights, words: WordEmbeddings, config: &EncoderConfig) -> Result<Self> {
+        let (rows, width) = (config.max_position_embeddings, config.hidden_size);
+        let positions = weights.take("embeddings.position_embeddings.weight", &[rows, width])?;
+        let types = weights.take("embeddings.token_type_embeddings.weight", &[2, width])?;
+        let positions = positions.broadcast_add(&types.narrow(0, 0, 1)?)?;
+        Ok(Self { words, positions: positions.flatten_all()?.to_vec1()? })
+    }
+
+    /// Says whether all tokens of a batch can be looked up.
+    pub fn check(&self, batch: &PackedBatch) -> Result<()> {
+        if batch.tokens() == 0 {
+            bail!("the batch is empty");
+        }
+        if let Some(id) = batch.ids().iter().find(|&&id| id as usize >= self.words.rows) {
+            bail!("token {id} is not in the vocabulary of {}", self.words.rows);
+        }
+        let positions = self.positions.len() / self.words.width;
+        match batch.bounds().windows(2).map(|pair| pair[1] - pair[0]).max() {
+            Some(longest) if longest > positions => {
+                bail!("sequence of {longest} tokens, the model has {positions} positions")
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Writes a token's sum to `out` of the table's width. Token and position must be known to exist.
+    pub fn write(&self, id: u32, position: usize, out: &mut [f32]) {
+        self.words.write(id, out);
+        for (value, position) in out.iter_mut().zip(&self.positions[position * self.words.width..]) {
+            *value += position;
+        }
+    }
+
+    /// The sums of all tokens, `[tokens, width]`.
+    pub fn rows(&self, batch: &PackedBatch) -> Vec<f32> {
+        let width = self.words.width;
+        let mut rows = vec![0.0; batch.tokens() * width];
+        for pair in batch.bounds().windows(2) {
+            for token in pair[0]..pair[1] {
+                self.write(batch.ids()[token], token - pair[0], &mut rows[token * width..][..width]);
+            }
+        }
+        rows
     }
 }

@@ -3,6 +3,7 @@
 use std::{collections::HashMap, io::Cursor};
 
 use candle_core::{DType, Device, Result, Tensor, bail, quantized::gguf_file};
+use candle_nn::Linear;
 
 /// Named float32 tensors, each taken once and checked for its shape.
 #[derive(Debug)]
@@ -44,5 +45,15 @@ impl Weights {
             bail!("tensor {name} has shape {:?}, the manifest asks for {shape:?}", tensor.dims());
         }
         tensor.to_dtype(DType::F32)?.to_device(&self.device)
+    }
+
+    /// A dense layer `[out, in]` with bias.
+    ///
+    /// # Errors
+    /// If a tensor is missing or has another shape.
+    pub fn linear(&mut self, prefix: &str, out: usize, input: usize) -> Result<Linear> {
+        let weight = self.take(&format!("{prefix}.weight"), &[out, input])?;
+        let bias = self.take(&format!("{prefix}.bias"), &[out])?;
+        Ok(Linear::new(weight, Some(bias)))
     }
 }

@@ -4,7 +4,7 @@ use candle_core::{Result, Tensor};
 use candle_nn::{Linear, Module};
 
 use crate::{
-    encoder::{Weights, linear},
+    encoder::Weights,
     text::{Token, Word, WordKind},
 };
 
@@ -20,7 +20,7 @@ impl EntityHead {
     /// # Errors
     /// If one is missing or has another shape.
     pub fn load(weights: &mut Weights, tags: usize, hidden: usize) -> Result<Self> {
-        Ok(Self { linear: linear(weights, "ner", tags, hidden)? })
+        Ok(Self { linear: weights.linear("ner", tags, hidden)? })
     }
 
     /// Logits: `[tokens, hidden]` to `[tokens, tags]`.

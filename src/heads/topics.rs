@@ -1,9 +1,9 @@
 //! Topics: from pooled hidden states to calibrated probabilities.
 
-use candle_core::{Result, Tensor};
+use candle_core::{D, Result, Tensor};
 use candle_nn::{Linear, Module};
 
-use crate::encoder::{Weights, linear, ops};
+use crate::encoder::Weights;
 
 /// A multi-label document head: one logit a topic from the mean hidden state of a window.
 #[derive(Debug)]
@@ -17,12 +17,13 @@ impl TopicHead {
     /// # Errors
     /// If one is missing or has another shape.
     pub fn load(weights: &mut Weights, topics: usize, hidden: usize) -> Result<Self> {
-        Ok(Self { linear: linear(weights, "topic", topics, hidden)? })
+        Ok(Self { linear: weights.linear("topic", topics, hidden)? })
     }
 
     /// Mean hidden state of each window, special tokens included: `[tokens, hidden]` to `[windows, hidden]`.
     pub fn pool(&self, hidden: &Tensor, bounds: &[usize]) -> Result<Tensor> {
-        ops::mean_pool(hidden, bounds)
+        let mean = |pair: &[usize]| hidden.narrow(0, pair[0], pair[1] - pair[0])?.mean_keepdim(D::Minus2);
+        Tensor::cat(&bounds.windows(2).map(mean).collect::<Result<Vec<_>>>()?, 0)
     }
 
     /// Logits: `[windows, hidden]` to `[windows, topics]`.

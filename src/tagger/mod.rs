@@ -22,7 +22,7 @@ pub use self::{
     scores::{DocumentScores, WindowScores},
 };
 use crate::{
-    encoder::{Encoder, PackedBatch, WordEmbeddings},
+    encoder::{Backend, Encoder, PackedBatch, WordEmbeddings},
     heads::{EntityHead, TopicHead},
     model::{Bundle, Manifest, ModelError},
     text::{self, Document, Tokenizer},
@@ -39,11 +39,13 @@ pub struct TaggerConfig {
     pub max_document_bytes: usize,
     /// Tokens that the model reads at a time, special tokens included, unless a single window has more.
     pub batch_tokens: usize,
+    /// What computes the encoder; none takes the fastest for the device.
+    pub backend: Option<Backend>,
 }
 
 impl Default for TaggerConfig {
     fn default() -> Self {
-        Self { max_document_bytes: 1 << 20, batch_tokens: 1024 }
+        Self { max_document_bytes: 1 << 20, batch_tokens: 1024, backend: None }
     }
 }
 
@@ -69,8 +71,9 @@ impl Tagger {
         let tokenizer = Tokenizer::from_json(&bundle.tokenizer()?, shape.vocab_size).map_err(ModelError::Tokenizer)?;
         let words = WordEmbeddings::from_gguf(bundle.embeddings()?, shape.vocab_size, shape.hidden_size)?;
         let mut weights = bundle.weights(device)?;
+        let backend = config.backend.unwrap_or_else(|| Backend::of(device));
         Ok(Self {
-            encoder: Encoder::load(&mut weights, words, shape, device)?,
+            encoder: Encoder::load(&mut weights, words, shape, device, backend)?,
             topic_head: TopicHead::load(&mut weights, manifest.topics.len(), shape.hidden_size)?,
             entity_head: EntityHead::load(&mut weights, manifest.tags.len(), shape.hidden_size)?,
             tokenizer,
