@@ -1,13 +1,15 @@
 //! Settings of the commands: every field with its default, unit and range; flags come before the environment.
 
-use std::{net::SocketAddr, num::NonZeroUsize, path::PathBuf, time::Duration};
+use std::{fmt, net::SocketAddr, num::NonZeroUsize, path::PathBuf, str::FromStr, time::Duration};
 
+use candle_core::Device;
 use clap::{Args, ValueEnum, builder::RangedU64ValueParser};
+use thiserror::Error;
 
 use crate::{
     engine::EngineConfig,
-    model::{ModelError, ModelSource},
-    tagger::TaggerConfig,
+    model::{Bundle, ModelError, ModelSource},
+    tagger::{Tagger, TaggerConfig},
 };
 
 /// Which model to load and how much of the machine to use.
@@ -17,6 +19,10 @@ pub struct ModelSettings {
     /// HF_HUB_OFFLINE are honoured).
     #[arg(long, env = "RASID_MODEL", default_value = "models/default", value_name = "MODEL", value_parser = model_source)]
     pub model: ModelSource,
+
+    /// What computes the model: cpu, cuda, cuda:N or metal. The last three need a build with the feature cuda or metal.
+    #[arg(long, env = "RASID_DEVICE", default_value = "cpu", value_name = "DEVICE")]
+    pub device: DeviceChoice,
 
     /// CPU cores to compute on; 0 for all of the machine.
     #[arg(long, env = "RASID_THREADS", default_value_t = 0, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(0..=1024))]
@@ -36,11 +42,69 @@ fn model_source(text: &str) -> Result<ModelSource, ModelError> {
 }
 
 impl ModelSettings {
-    /// Settings of the tagger.
-    pub fn tagger(&self) -> TaggerConfig {
-        TaggerConfig { max_document_bytes: self.max_document_bytes, batch_tokens: self.batch_tokens, backend: None }
+    /// Loads the model, after fetching it if need be.
+    ///
+    /// # Errors
+    /// If it cannot be found, read or understood, or there is no such device.
+    pub fn load(&self) -> Result<Tagger, ModelError> {
+        let device = self.device.open()?;
+        let bundle = Bundle::open(self.model.resolve()?)?;
+        let &Self { max_document_bytes, batch_tokens, .. } = self;
+        Tagger::load(bundle, TaggerConfig { max_document_bytes, batch_tokens, backend: None }, &device)
     }
 }
+
+/// What computes the model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeviceChoice {
+    /// The CPU.
+    Cpu,
+    /// An NVIDIA GPU, by its number.
+    Cuda(usize),
+    /// The GPU of an Apple computer.
+    Metal,
+}
+
+impl DeviceChoice {
+    fn open(self) -> Result<Device, ModelError> {
+        let device = match self {
+            Self::Cpu => Ok(Device::Cpu),
+            Self::Cuda(index) => Device::new_cuda(index),
+            Self::Metal => Device::new_metal(0),
+        };
+        device.map_err(|source| ModelError::device(self, source))
+    }
+}
+
+impl FromStr for DeviceChoice {
+    type Err = UnknownDevice;
+
+    fn from_str(text: &str) -> Result<Self, UnknownDevice> {
+        let unknown = || UnknownDevice(text.to_owned());
+        match (text, text.strip_prefix("cuda:")) {
+            ("cpu", _) => Ok(Self::Cpu),
+            ("cuda", _) => Ok(Self::Cuda(0)),
+            ("metal", _) => Ok(Self::Metal),
+            (_, Some(index)) => index.parse().map(Self::Cuda).map_err(|_| unknown()),
+            _ => Err(unknown()),
+        }
+    }
+}
+
+impl fmt::Display for DeviceChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Cpu => f.write_str("cpu"),
+            Self::Cuda(index) => write!(f, "cuda:{index}"),
+            Self::Metal => f.write_str("metal"),
+        }
+    }
+}
+
+/// A device that there is none of.
+#[derive(Debug, Error)]
+#[error("{0:?} is no device: write cpu, cuda, cuda:N or metal")]
+pub struct UnknownDevice(String);
 
 /// How to serve.
 #[derive(Debug, Clone, Args)]

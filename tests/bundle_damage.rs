@@ -18,7 +18,7 @@ fn failure(folder: &Path) -> String {
     stderr
 }
 
-const FILES: [&str; 3] = ["tokenizer.json", "embeddings.gguf", "encoder.safetensors"];
+const FILES: [&str; 4] = ["tokenizer.json", "tokenizer.safetensors", "embeddings.gguf", "encoder.safetensors"];
 
 #[test]
 fn a_missing_file_is_named() {
@@ -75,8 +75,9 @@ fn a_changed_manifest_is_found() {
 /// Files that a manifest vouches for, but that are not what they should be.
 #[test]
 fn a_sealed_bundle_with_wrong_content_is_refused() {
-    let wrong: [(&str, Vec<u8>); 5] = [
-        ("tokenizer.json", b"{}".to_vec()),
+    let wrong: [(&str, Vec<u8>); 6] = [
+        ("tokenizer.safetensors", b"{}".to_vec()),
+        ("tokenizer.safetensors", vec![0xff; 64]),
         ("embeddings.gguf", b"GGUF".to_vec()),
         ("embeddings.gguf", vec![0xff; 100]),
         ("encoder.safetensors", vec![0xff; 64]),
@@ -89,6 +90,21 @@ fn a_sealed_bundle_with_wrong_content_is_refused() {
         let stderr = failure(bundle.path());
         assert!(stderr.contains("cannot load the"), "{name}: {stderr}");
     }
+}
+
+/// Without a compact tokenizer, the general one is what is loaded.
+#[test]
+fn a_sealed_bundle_with_a_wrong_general_tokenizer_is_refused() {
+    let bundle = copy_bundle();
+    fs::remove_file(bundle.path().join("tokenizer.safetensors")).unwrap();
+    let path = bundle.path().join("manifest.json");
+    let mut manifest: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    manifest["files"].as_object_mut().unwrap().remove("compact_tokenizer").unwrap();
+    fs::write(&path, manifest.to_string()).unwrap();
+    fs::write(bundle.path().join("tokenizer.json"), "{}").unwrap();
+    rasid::model::seal(bundle.path()).unwrap();
+    let stderr = failure(bundle.path());
+    assert!(stderr.contains("cannot load the"), "{stderr}");
 }
 
 #[test]

@@ -1,106 +1,14 @@
 //! Each kernel computes what its formula says, written down here in plain float64, on every instruction set of the machine.
 
+#[path = "support/simd.rs"]
+mod simd;
+
 use proptest::prelude::*;
-use pulp::{Arch, Simd, WithSimd};
-use rasid::encoder::kernels::{
-    AttentionInput, AttentionScratch, Bias, BiasGelu, BiasResidual, LANES, Lanes, NormWeights, PackedWeights,
-    PanelScratch, attention, product,
-};
-
-/// All that the machine has, not only the best.
-fn instruction_sets() -> Vec<Arch> {
-    let mut sets = vec![Arch::new()];
-    #[cfg(target_arch = "x86_64")]
-    {
-        sets.push(Arch::Scalar);
-        sets.extend(pulp::x86::V3::try_new().map(Arch::V3));
-        sets.extend(pulp::x86::V4::try_new().map(Arch::V4));
-    }
-    sets
-}
-
-/// Numbers between -1 and 1.
-fn numbers(seed: u64, count: usize) -> Vec<f32> {
-    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    let next = || {
-        // Marsaglia's xorshift64.
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        (state >> 40) as f32 / (1 << 23) as f32 - 1.0
-    };
-    std::iter::repeat_with(next).take(count).collect()
-}
-
-/// Rows of `width` as blocks; lanes without a row hold numbers, too, which must not matter.
-fn blocks(rows: &[f32], width: usize) -> Vec<Lanes> {
-    let mut blocks = vec![[7.0; LANES]; rows.len().div_ceil(width * LANES) * width];
-    for (row, values) in rows.chunks_exact(width).enumerate() {
-        for (column, value) in values.iter().enumerate() {
-            blocks[row / LANES * width + column][row % LANES] = *value;
-        }
-    }
-    blocks
-}
+use rasid::encoder::kernels::{AttentionInput, LANES, Lanes, NormWeights, PackedWeights};
+use simd::{Attention, Finish, Norm, Product, blocks, instruction_sets, numbers};
 
 fn at(blocks: &[Lanes], width: usize, row: usize, column: usize) -> f32 {
     blocks[row / LANES * width + column][row % LANES]
-}
-
-#[derive(Clone, Copy, Debug)]
-enum Finish {
-    Bias,
-    Gelu,
-    Residual,
-}
-
-struct Product<'a> {
-    x: &'a [Lanes],
-    weights: &'a PackedWeights,
-    out: &'a mut [Lanes],
-    residual: &'a [Lanes],
-    finish: Finish,
-}
-
-impl WithSimd for Product<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) {
-        let Self { x, weights, out, residual, finish } = self;
-        let mut scratch = PanelScratch::default();
-        match finish {
-            Finish::Bias => product(simd, x, weights, out, &mut scratch, Bias),
-            Finish::Gelu => product(simd, x, weights, out, &mut scratch, BiasGelu),
-            Finish::Residual => product(simd, x, weights, out, &mut scratch, BiasResidual(residual)),
-        }
-    }
-}
-
-struct Norm<'a>(&'a NormWeights, &'a mut [Lanes]);
-
-impl WithSimd for Norm<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) {
-        self.0.apply(simd, self.1);
-    }
-}
-
-struct Attention<'a> {
-    input: AttentionInput<'a>,
-    blocks: std::ops::Range<usize>,
-    context: &'a mut [Lanes],
-}
-
-impl WithSimd for Attention<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) {
-        attention(simd, self.input, self.blocks, self.context, &mut AttentionScratch::default());
-    }
 }
 
 fn gelu(x: f64) -> f64 {

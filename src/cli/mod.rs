@@ -1,5 +1,6 @@
-//! The command line: `rasid tag`, `rasid serve`, `rasid model`.
+//! The command line: `rasid tag`, `rasid serve`, `rasid model`, `rasid bench`.
 
+mod bench;
 mod input;
 mod model;
 mod pretty;
@@ -13,7 +14,14 @@ use anstyle::{AnsiColor, Style};
 use clap::{Parser, Subcommand};
 use thiserror::Error;
 
-use crate::{grpc::ServeError, model::ModelError, proto::JsonError, tagger::OptionsError};
+use self::input::{InputFormat, InputOptions, Unreadable};
+use crate::{
+    grpc::ServeError,
+    model::ModelError,
+    proto::JsonError,
+    tagger::{DocumentError, InferenceError, OptionsError},
+    text::Document,
+};
 
 /// Reads news articles in about a hundred languages: which topics they are about (calibrated probabilities) and whom they name
 /// (people, organisations, places, other names, with exact offsets).
@@ -32,6 +40,8 @@ enum Command {
     Serve(crate::config::ServeSettings),
     /// Look at model bundles, and make them.
     Model(model::ModelArgs),
+    /// Measure how fast it is on this machine.
+    Bench(bench::BenchArgs),
 }
 
 /// Why a command failed.
@@ -60,6 +70,22 @@ enum CliError {
     Pool(#[from] rayon::ThreadPoolBuildError),
     #[error(transparent)]
     Serve(#[from] ServeError),
+    #[error("{}: {} {}", .0.id, .0.field, .0.problem)]
+    Unreadable(Unreadable),
+    #[error("no documents in the files")]
+    NoDocuments,
+    #[error(transparent)]
+    Document(DocumentError),
+    #[error(transparent)]
+    Inference(InferenceError),
+    #[error("cannot reach the server: {0}")]
+    Connect(#[source] tonic::transport::Error),
+    #[error("cannot write the figures as JSON: {0}")]
+    Figures(#[source] serde_json::Error),
+    #[error("{} is no JSON list of lengths: {source}", path.display())]
+    Lengths { path: PathBuf, source: serde_json::Error },
+    #[error("--seconds {0} is no time span")]
+    Seconds(f64),
 }
 
 impl CliError {
@@ -86,6 +112,7 @@ pub fn run() -> ExitCode {
         Command::Tag(args) => tag::run(&args),
         Command::Serve(settings) => serve::run(settings),
         Command::Model(args) => model::run(&args),
+        Command::Bench(args) => bench::run(&args),
     };
     match result {
         Ok(code) => code,
@@ -105,4 +132,12 @@ pub fn run() -> ExitCode {
 fn report(message: &str) {
     let red = Style::new().bold().fg_color(Some(AnsiColor::Red.into()));
     eprintln!("{red}error:{red:#} {message}");
+}
+
+/// All documents of some files, for commands that want them all at once.
+fn documents(files: &[PathBuf]) -> Result<Vec<Document>, CliError> {
+    let options = InputOptions { format: InputFormat::Auto, title_first: false };
+    let documents = input::documents(files, options).map(|item| item?.map_err(CliError::Unreadable));
+    let documents = documents.collect::<Result<Vec<_>, _>>()?;
+    if documents.is_empty() { Err(CliError::NoDocuments) } else { Ok(documents) }
 }

@@ -6,14 +6,12 @@ use std::{
     process::ExitCode,
 };
 
-use candle_core::Device;
 use clap::{Args, Subcommand, ValueEnum};
 
 use super::CliError;
 use crate::{
     config::{ModelSettings, PackSettings},
-    model::{self, Bundle, EncoderFormat, Manifest},
-    tagger::Tagger,
+    model::{self, EncoderFormat, Manifest},
 };
 
 #[derive(Debug, Args)]
@@ -60,8 +58,7 @@ enum FormatArg {
 pub fn run(args: &ModelArgs) -> Result<ExitCode, CliError> {
     let text = match &args.command {
         ModelCommand::Info { model, json } => {
-            let bundle = Bundle::open(model.model.resolve()?)?;
-            let tagger = Tagger::load(bundle, model.tagger(), &Device::Cpu)?;
+            let tagger = model.load()?;
             if *json { tagger.manifest().to_sealed_json()? } else { describe(tagger.manifest()) }
         }
         ModelCommand::Pack { parts, encoder_format } => {

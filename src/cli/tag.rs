@@ -6,7 +6,6 @@ use std::{
     process::ExitCode,
 };
 
-use candle_core::Device;
 use clap::{Args, ValueEnum};
 use tonic::Status;
 
@@ -21,7 +20,6 @@ use crate::{
         response,
         status::{CallError, to_rpc_status},
     },
-    model::Bundle,
     proto::{self, v1},
     tagger::{Analysis, Feature, Overflow, Plan, TagOptions, Tagger},
     text::{Document, OffsetUnit},
@@ -166,8 +164,7 @@ impl TagArgs {
 /// Tags the files' articles; the exit status is 1 if one has no analysis.
 pub fn run(args: &TagArgs) -> Result<ExitCode, CliError> {
     rayon::ThreadPoolBuilder::new().num_threads(args.model.threads).build_global()?;
-    let bundle = Bundle::open(args.model.model.resolve()?)?;
-    let tagger = Tagger::load(bundle, args.model.tagger(), &Device::Cpu)?;
+    let tagger = args.model.load()?;
     let plan = tagger.plan(&args.options())?;
     let default = if io::stdout().is_terminal() { OutputFormat::Pretty } else { OutputFormat::Json };
     let mut run = Run { tagger: &tagger, plan, args, format: args.format.unwrap_or(default), index: 0, tagged: 0 };

@@ -2,6 +2,7 @@
 
 use std::io::Cursor;
 
+use bytes::Bytes;
 use candle_core::{Result, bail, quantized::GgmlDType, quantized::gguf_file};
 use half::f16;
 
@@ -17,8 +18,8 @@ const TENSOR: &str = "embeddings.word_embeddings.weight";
 /// A table of `[rows, width]` in GGML Q4_0 (ggml's `block_q4_0`).
 #[derive(Debug)]
 pub struct WordEmbeddings {
-    file: Vec<u8>,
-    start: usize,
+    /// The blocks, row by row.
+    table: Bytes,
     rows: usize,
     width: usize,
 }
@@ -28,8 +29,8 @@ impl WordEmbeddings {
     ///
     /// # Errors
     /// If the file does not hold a Q4_0 table of `[rows, width]` under the name `embeddings.word_embeddings.weight`.
-    pub fn from_gguf(file: Vec<u8>, rows: usize, width: usize) -> Result<Self> {
-        let content = gguf_file::Content::read(&mut Cursor::new(&file))?;
+    pub fn from_gguf(file: &Bytes, rows: usize, width: usize) -> Result<Self> {
+        let content = gguf_file::Content::read(&mut Cursor::new(file))?;
         let Some(info) = content.tensor_infos.get(TENSOR) else {
             bail!("no tensor {TENSOR}");
         };
@@ -42,7 +43,9 @@ impl WordEmbeddings {
         let bytes = (rows * width / BLOCK * BLOCK_BYTES) as u64;
         let start = content.tensor_data_offset.checked_add(info.offset);
         match start.and_then(|start| Some((start, start.checked_add(bytes)?))) {
-            Some((start, end)) if end <= file.len() as u64 => Ok(Self { file, start: start as usize, rows, width }),
+            Some((start, end)) if end <= file.len() as u64 => {
+                Ok(Self { table: file.slice(start as usize..end as usize), rows, width })
+            }
             _ => bail!("tensor {TENSOR} ends behind the end of the file"),
         }
     }
@@ -50,7 +53,7 @@ impl WordEmbeddings {
     /// Writes row `id`, which must exist, to `out` of the table's width.
     fn write(&self, id: u32, out: &mut [f32]) {
         let row_bytes = self.width / BLOCK * BLOCK_BYTES;
-        let row = &self.file[self.start + id as usize * row_bytes..][..row_bytes];
+        let row = &self.table[id as usize * row_bytes..][..row_bytes];
         for (block, out) in row.chunks_exact(BLOCK_BYTES).zip(out.chunks_exact_mut(BLOCK)) {
             let scale = f16::from_le_bytes([block[0], block[1]]).to_f32();
             // The low halves of the sixteen bytes come first, then the high ones.

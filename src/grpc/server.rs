@@ -16,9 +16,8 @@ use super::{deadline::note_deadline, service::Tagging, shared::Shared};
 use crate::{
     config::ServeSettings,
     engine::{Engine, StartError},
-    model::{Bundle, ModelError},
+    model::ModelError,
     proto::{self, v1::tagger_service_server::TaggerServiceServer},
-    tagger::Tagger,
 };
 
 /// Dead connections are found by pings after this long.
@@ -113,9 +112,7 @@ pub async fn serve(
 async fn load(shared: &Arc<Shared>, settings: &ServeSettings) -> Result<(), ServeError> {
     let settings = settings.clone();
     let engine = tokio::task::spawn_blocking(move || {
-        let bundle = Bundle::open(settings.model.model.resolve()?)?;
-        let tagger = Tagger::load(bundle, settings.model.tagger(), &candle_core::Device::Cpu)?;
-        Ok::<_, ServeError>(Engine::start(tagger, settings.engine())?)
+        Ok::<_, ServeError>(Engine::start(settings.model.load()?, settings.engine())?)
     });
     let engine = engine.await.map_err(ServeError::Load)??;
     let manifest = engine.tagger().manifest();

@@ -72,6 +72,14 @@ pub enum ModelError {
     /// Weights are missing, of another shape, or in a format that cannot be read.
     #[error("cannot load the weights: {0}")]
     Weights(#[source] candle_core::Error),
+    /// There is no such device, or this build cannot use it.
+    #[error("cannot compute on {device}: {source}")]
+    Device {
+        /// The device.
+        device: String,
+        /// Why.
+        source: candle_core::Error,
+    },
     /// A reference to the hub that is not `hf:ORG/NAME` or `hf:ORG/NAME@REVISION`.
     #[error("{0:?} is not a model on the hub: write hf:ORG/NAME or hf:ORG/NAME@REVISION")]
     HubReference(String),
@@ -95,6 +103,13 @@ pub enum ModelError {
         /// The file.
         file: String,
     },
+}
+
+impl ModelError {
+    /// [`ModelError::Device`].
+    pub(crate) fn device(device: impl ToString, source: candle_core::Error) -> Self {
+        Self::Device { device: device.to_string(), source: without_backtrace(source) }
+    }
 }
 
 impl From<candle_core::Error> for ModelError {

@@ -53,6 +53,9 @@ pub struct Manifest {
 pub struct Files {
     /// `tokenizer.json` of the tokenizers crate.
     pub tokenizer: FileSpec,
+    /// The compact form of the same tokenizer, which is loaded instead if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compact_tokenizer: Option<FileSpec>,
     /// GGUF with the word embeddings in Q4_0.
     pub embeddings: FileSpec,
     /// Encoder and heads: safetensors (F16, F32) or GGUF (Q8_0, F16, F32), by extension.
@@ -62,7 +65,13 @@ pub struct Files {
 impl Files {
     /// All files, in a fixed order.
     pub fn iter(&self) -> impl Iterator<Item = &FileSpec> {
-        [&self.tokenizer, &self.embeddings, &self.encoder].into_iter()
+        [&self.tokenizer].into_iter().chain(&self.compact_tokenizer).chain([&self.embeddings, &self.encoder])
+    }
+
+    /// All files, in the same order.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut FileSpec> {
+        let tokenizers = [&mut self.tokenizer].into_iter().chain(&mut self.compact_tokenizer);
+        tokenizers.chain([&mut self.embeddings, &mut self.encoder])
     }
 }
 

@@ -14,6 +14,7 @@ use candle_core::{
 use sha2::{Digest, Sha256};
 
 use super::{FileSpec, MANIFEST_FILE, Manifest, ModelError, bundle::read, manifest::hex};
+use crate::text;
 
 /// How encoder and heads are stored. Either is computed with in float32.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,7 +28,7 @@ pub enum EncoderFormat {
 /// Writes a bundle into the folder `out`.
 ///
 /// `weights` is a safetensors file named as [`crate::encoder::Encoder::load`] asks for, `embeddings` a GGUF with the Q4_0 word
-/// embeddings, `tokenizer` a `tokenizer.json`, and `manifest` a manifest whose `files` and `revision` are replaced, so another
+/// embeddings, `tokenizer` a `tokenizer.json`, whose compact form is made too if it is a Unigram, and `manifest` a manifest whose `files` and `revision` are replaced, so another
 /// bundle's will do as a draft.
 ///
 /// # Errors
@@ -42,16 +43,21 @@ pub fn pack(
 ) -> Result<Manifest, ModelError> {
     fs::create_dir_all(out).map_err(|source| ModelError::Write { path: out.to_owned(), source })?;
     let (encoder_name, encoder) = encode_weights(&read(weights)?, format)?;
+    let tokenizer = read(tokenizer)?;
+    let compact = text::compile_tokenizer(&tokenizer).map_err(ModelError::Tokenizer)?;
     let files = [
-        ("tokenizer", "tokenizer.json", read(tokenizer)?),
-        ("embeddings", "embeddings.gguf", read(embeddings)?),
-        ("encoder", encoder_name, encoder),
+        ("tokenizer", "tokenizer.json", Some(tokenizer)),
+        ("compact_tokenizer", "tokenizer.safetensors", compact),
+        ("embeddings", "embeddings.gguf", Some(read(embeddings)?)),
+        ("encoder", encoder_name, Some(encoder)),
     ];
     let mut draft: serde_json::Value = serde_json::from_slice(&read(manifest)?).map_err(ModelError::Manifest)?;
     draft["revision"] = "".into();
-    for (role, name, bytes) in &files {
-        write(&out.join(name), bytes)?;
-        draft["files"][role] = serde_json::to_value(describe(name, bytes)).map_err(ModelError::Manifest)?;
+    draft["files"] = serde_json::json!({});
+    for (role, name, bytes) in files {
+        let Some(bytes) = bytes else { continue };
+        write(&out.join(name), &bytes)?;
+        draft["files"][role] = serde_json::to_value(describe(name, &bytes)).map_err(ModelError::Manifest)?;
     }
     let manifest: Manifest = serde_json::from_value(draft).map_err(ModelError::Manifest)?;
     write_sealed(&manifest, out)
@@ -64,8 +70,7 @@ pub fn pack(
 pub fn seal(folder: &Path) -> Result<Manifest, ModelError> {
     let json = read(&folder.join(MANIFEST_FILE))?;
     let mut manifest: Manifest = serde_json::from_slice(&json).map_err(ModelError::Manifest)?;
-    let files = &mut manifest.files;
-    for file in [&mut files.tokenizer, &mut files.embeddings, &mut files.encoder] {
+    for file in manifest.files.iter_mut() {
         *file = describe(&file.name, &read(&folder.join(&file.name))?);
     }
     write_sealed(&manifest, folder)

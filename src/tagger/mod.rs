@@ -22,7 +22,7 @@ pub use self::{
     scores::{DocumentScores, WindowScores},
 };
 use crate::{
-    encoder::{Backend, Encoder, PackedBatch, WordEmbeddings},
+    encoder::{Backend, Encoder, PackedBatch, Weights, WordEmbeddings},
     heads::{EntityHead, TopicHead},
     model::{Bundle, Manifest, ModelError},
     text::{self, Document, Tokenizer},
@@ -68,9 +68,16 @@ impl Tagger {
     pub fn load(bundle: Bundle, config: TaggerConfig, device: &Device) -> Result<Self, ModelError> {
         let manifest = bundle.manifest();
         let shape = &manifest.encoder;
-        let tokenizer = Tokenizer::from_json(&bundle.tokenizer()?, shape.vocab_size).map_err(ModelError::Tokenizer)?;
-        let words = WordEmbeddings::from_gguf(bundle.embeddings()?, shape.vocab_size, shape.hidden_size)?;
-        let mut weights = bundle.weights(device)?;
+        let files = &manifest.files;
+        bundle.verify()?;
+        let tokenizer = match &files.compact_tokenizer {
+            // Read, not mapped: its trie is trusted once it has been checked.
+            Some(compact) => Tokenizer::from_compact(&bundle.read(compact)?, shape.vocab_size),
+            None => Tokenizer::from_json(&bundle.read(&files.tokenizer)?, shape.vocab_size),
+        };
+        let tokenizer = tokenizer.map_err(ModelError::Tokenizer)?;
+        let words = WordEmbeddings::from_gguf(&bundle.map(&files.embeddings)?, shape.vocab_size, shape.hidden_size)?;
+        let mut weights = Weights::from_bytes(&bundle.map(&files.encoder)?, device)?;
         let backend = config.backend.unwrap_or_else(|| Backend::of(device));
         Ok(Self {
             encoder: Encoder::load(&mut weights, words, shape, device, backend)?,
@@ -123,50 +130,36 @@ impl Tagger {
     /// The whole job for any number of documents: one answer each, in order.
     pub fn tag(&self, documents: &[Document], plan: &Plan) -> Vec<Result<Analysis, DocumentError>> {
         let readings: Vec<_> = documents.par_iter().map(|document| self.read(document, plan)).collect();
-        let requests: Vec<(usize, WindowRequest<'_>)> = readings
-            .iter()
-            .enumerate()
-            .filter_map(|(index, reading)| Some((index, reading.as_ref().ok()?)))
-            .flat_map(|(index, reading)| {
-                reading.windows().iter().map(move |window| (index, WindowRequest { reading, window, plan }))
-            })
-            .collect();
-        let mut scores: Vec<Result<DocumentScores, InferenceError>> = Vec::new();
-        scores.resize_with(documents.len(), || Ok(DocumentScores::default()));
-        for batch in self.batches(&requests) {
-            let windows: Vec<_> = batch.iter().map(|&(_, request)| request).collect();
-            for ((index, request), result) in batch.iter().zip(self.encode_each(&windows)) {
-                match (&mut scores[*index], result) {
-                    (Ok(scores), Ok(window)) => scores.add(request.window, &window, request.reading.sentences()),
-                    (Ok(_), Err(error)) => scores[*index] = Err(error),
-                    (Err(_), _) => {}
-                }
-            }
+        let requests: Vec<_> = readings.iter().flatten().flat_map(|reading| reading.requests(plan)).collect();
+        let mut windows = self.encode_all(&requests).into_iter();
+        let mut scores = Vec::with_capacity(documents.len());
+        for reading in readings {
+            scores.push(reading.and_then(|reading| {
+                let scores = reading.collect_scores(&mut windows)?;
+                Ok((reading, scores))
+            }));
         }
-        let finish = |((document, reading), scores): ((&Document, Result<Reading, _>), Result<_, _>)| {
-            let reading = reading?;
-            Ok(self.finish(document, plan, &reading, &scores?))
-        };
-        documents.iter().zip(readings).zip(scores).map(finish).collect()
+        let results = documents.par_iter().zip(scores);
+        results
+            .map(|(document, scores)| scores.map(|(reading, scores)| self.finish(document, plan, &reading, &scores)))
+            .collect()
     }
 
-    /// Cuts requests into batches of at most [`TaggerConfig::batch_tokens`].
-    fn batches<'r, 'd>(
-        &self,
-        mut rest: &'r [(usize, WindowRequest<'d>)],
-    ) -> impl Iterator<Item = &'r [(usize, WindowRequest<'d>)]> + use<'r, 'd> {
-        let most = self.config.batch_tokens;
-        std::iter::from_fn(move || {
+    /// Runs the model over any number of windows, in batches of at most [`TaggerConfig::batch_tokens`].
+    pub fn encode_all(&self, requests: &[WindowRequest<'_>]) -> Vec<Result<WindowScores, InferenceError>> {
+        let mut scores = Vec::with_capacity(requests.len());
+        let mut rest = requests;
+        while !rest.is_empty() {
             let mut tokens = 0;
-            let fits = |(_, request): &&(usize, WindowRequest<'_>)| {
+            let fits = rest.iter().take_while(|request| {
                 tokens += request.tokens();
-                tokens <= most
-            };
-            let count = rest.iter().take_while(fits).count().max(1).min(rest.len());
-            let (batch, later) = rest.split_at(count);
+                tokens <= self.config.batch_tokens
+            });
+            let (batch, later) = rest.split_at(fits.count().max(1));
+            scores.extend(self.encode_each(batch));
             rest = later;
-            (!batch.is_empty()).then_some(batch)
-        })
+        }
+        scores
     }
 
     /// Checks a document and cuts it for the model.

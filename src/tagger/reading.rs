@@ -1,6 +1,6 @@
 //! A document on its way to the model.
 
-use super::Plan;
+use super::{DocumentScores, InferenceError, Plan, WindowScores};
 use crate::text::{Sentence, Token, TokenizedDocument, Window};
 
 /// A document cut for the model.
@@ -24,6 +24,28 @@ impl Reading {
     /// The document's sentences.
     pub fn sentences(&self) -> &[Sentence] {
         &self.tokenized.sentences
+    }
+
+    /// What the model has to be asked, window by window.
+    pub fn requests<'a>(&'a self, plan: &'a Plan) -> impl Iterator<Item = WindowRequest<'a>> {
+        self.windows.iter().map(move |window| WindowRequest { reading: self, window, plan })
+    }
+
+    /// Puts the answers to [`Reading::requests`] together, taking one a window.
+    ///
+    /// # Errors
+    /// The first window's that failed.
+    pub fn collect_scores(
+        &self,
+        windows: &mut impl Iterator<Item = Result<WindowScores, InferenceError>>,
+    ) -> Result<DocumentScores, InferenceError> {
+        // All of them are taken, so that the next document begins with its own.
+        let scores: Vec<_> = windows.take(self.windows.len()).collect();
+        let mut document = DocumentScores::default();
+        for (window, scores) in self.windows.iter().zip(scores) {
+            document.add(window, &scores?, self.sentences());
+        }
+        Ok(document)
     }
 
     /// Tokens of the windows, each counted once.

@@ -5,6 +5,7 @@ mod language;
 mod offsets;
 mod sentences;
 mod tokens;
+mod unigram;
 mod windows;
 mod words;
 
@@ -14,6 +15,7 @@ pub use self::{
     offsets::{OffsetMap, OffsetUnit},
     sentences::trimmed,
     tokens::{Sentence, Token, TokenizedDocument, Tokenizer, TokenizerError},
+    unigram::compile as compile_tokenizer,
     windows::{Window, WindowConfig, windows},
     words::{Word, WordKind, words},
 };

@@ -2,11 +2,13 @@
 
 use std::ops::Range;
 
-use tokenizers::Tokenizer as Inner;
+use bytes::Bytes;
+use tokenizers::{Encoding, OffsetType, PreTokenizer, Tokenizer as Pipeline};
 
 use super::{
     Document, Field,
     sentences::{self, trimmed},
+    unigram::Unigram,
 };
 
 /// A token and the bytes of its field that it stands for: without leading white space, on code point boundaries; empty for a
@@ -55,7 +57,9 @@ impl TokenizedDocument {
 
 /// Splits text into the model's tokens.
 pub struct Tokenizer {
-    inner: Inner,
+    pipeline: Pipeline,
+    /// Stands in for the pipeline's model.
+    unigram: Option<Unigram>,
     /// Stands before every window.
     first: u32,
     /// Stands behind every window.
@@ -73,19 +77,37 @@ impl Tokenizer {
     /// # Errors
     /// If it is not one, frames texts in another way, or has more ids.
     pub fn from_json(json: &[u8], vocabulary: usize) -> Result<Self, TokenizerError> {
-        let mut inner = Inner::from_bytes(json)?;
-        inner.with_truncation(None)?;
-        inner.with_padding(None);
-        let size = inner.get_vocab_size(true);
+        Self::new(Pipeline::from_bytes(json)?, None, vocabulary)
+    }
+
+    /// Reads the compact form that [`compile_tokenizer`](super::compile_tokenizer) makes of a `tokenizer.json`; gives the same
+    /// tokens.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::from_json`].
+    pub fn from_compact(file: &Bytes, vocabulary: usize) -> Result<Self, TokenizerError> {
+        let (unigram, pipeline) = Unigram::from_bytes(file)?;
+        Self::new(Pipeline::from_bytes(pipeline)?, Some(unigram), vocabulary)
+    }
+
+    fn new(mut pipeline: Pipeline, unigram: Option<Unigram>, vocabulary: usize) -> Result<Self, TokenizerError> {
+        pipeline.with_truncation(None)?;
+        pipeline.with_padding(None);
+        let added = pipeline.get_added_vocabulary().get_added_tokens_decoder();
+        let added = added.keys().max().map_or(0, |&id| id as usize + 1);
+        let size = unigram.as_ref().map_or_else(|| pipeline.get_vocab_size(false), Unigram::len).max(added);
         if size > vocabulary {
             return Err(format!("it has {size} tokens, the model {vocabulary}").into());
         }
-        let frame = inner.encode("", true)?;
+        let frame = pipeline.encode("", true)?;
         let &[first, last] = frame.get_ids() else {
             return Err(format!("it frames a text with {} special tokens, not two", frame.len()).into());
         };
-        let separator = inner.token_to_id("▁");
-        Ok(Self { inner, first, last, separator })
+        let separator = match &unigram {
+            Some(unigram) => unigram.id("▁"),
+            None => pipeline.token_to_id("▁"),
+        };
+        Ok(Self { pipeline, unigram, first, last, separator })
     }
 
     /// The special tokens before and behind every window.
@@ -116,8 +138,20 @@ impl Tokenizer {
         Ok(tokenized)
     }
 
+    /// Ids and byte offsets of a text, as the tokenizers crate's `encode` gives them.
+    fn encode(&self, text: &str) -> Result<Encoding, TokenizerError> {
+        let Some(unigram) = &self.unigram else { return self.pipeline.encode(text, false) };
+        let special = self.pipeline.get_added_vocabulary();
+        let mut words = special.extract_and_normalize(self.pipeline.get_normalizer(), text);
+        if let Some(splitter) = self.pipeline.get_pre_tokenizer() {
+            splitter.pre_tokenize(&mut words)?;
+        }
+        words.tokenize(|word| Ok(unigram.tokenize(word.get())))?;
+        words.into_encoding(None, 0, OffsetType::Byte)
+    }
+
     fn push_piece(&self, text: &str, piece: Range<usize>, tokens: &mut Vec<Token>) -> Result<(), TokenizerError> {
-        let encoding = self.inner.encode(&text[piece.clone()], false)?;
+        let encoding = self.encode(&text[piece.clone()])?;
         for (&id, &(start, end)) in encoding.get_ids().iter().zip(encoding.get_offsets()) {
             let (mut start, mut end) = (piece.start + start.min(piece.len()), piece.start + end.min(piece.len()));
             if Some(id) == self.separator {
