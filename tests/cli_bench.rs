@@ -22,6 +22,14 @@ fn json(output: &Output) -> Value {
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
+async fn load(server: &TestServer, arguments: &[&str]) -> Value {
+    let url = format!("http://{}", server.address);
+    let arguments: Vec<String> =
+        ["load", "--json", "--server", &url].iter().chain(arguments).map(ToString::to_string).collect();
+    let run = move || bench(&arguments.iter().map(String::as_str).collect::<Vec<_>>());
+    json(&tokio::task::spawn_blocking(run).await.unwrap())
+}
+
 #[test]
 fn encoder_prints_a_point_for_each_length_and_batch() {
     let output =
@@ -65,12 +73,16 @@ async fn load_counts_what_was_answered_and_what_failed() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("documents.jsonl");
     std::fs::write(&file, "{\"text\": \"Rain in Basra.\"}\n{\"text\": \" \"}\n").unwrap();
-    let url = format!("http://{}", server.address);
-    let arguments = ["load", file.to_str().unwrap(), "--server", &url, "--rounds", "5", "--concurrency", "3", "--json"]
-        .map(str::to_owned);
-    let output = tokio::task::spawn_blocking(move || bench(&arguments.each_ref().map(String::as_str))).await.unwrap();
-    let load = json(&output);
+    let load = load(&server, &[file.to_str().unwrap(), "--rounds", "5", "--concurrency", "3"]).await;
     assert_eq!((&load["calls"], &load["failed"]["InvalidArgument"]), (&10.into(), &5.into()));
     let latency = &load["latency_milliseconds"];
     assert!(latency["p50"].as_f64().unwrap() > 0.0 && latency["p50"].as_f64() <= latency["max"].as_f64());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn load_brings_articles_of_its_own() {
+    let server = TestServer::start(&[]).await;
+    let load = load(&server, &["--concurrency", "2"]).await;
+    // Ten calls in each of two places, in whole rounds of eight articles.
+    assert_eq!((&load["calls"], &load["failed"]), (&24.into(), &serde_json::json!({})));
 }

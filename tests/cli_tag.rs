@@ -109,6 +109,10 @@ fn wrong_options_are_told_before_any_work() {
         (&["tag", "--model", "hf:nope", "-"], "hf:ORG/NAME", 2),
         (&["tag"], "FILE", 2),
         (&["tag", "--model", "no/such", "-"], "--model", 1),
+        (&["tag", "--device", "cuda:0:1", "-"], "--device", 2),
+        (&["tag", "--device", "tpu", "-"], "tpu", 2),
+        // A device that no machine has, whatever this build was made for.
+        (&["tag", "--device", "cuda:4096", "-"], "cannot compute on cuda:4096", 1),
     ] {
         let output = rasid(arguments, b"Rain.");
         assert_eq!(output.status.code(), Some(code), "{arguments:?}");

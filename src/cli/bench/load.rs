@@ -28,8 +28,9 @@ use crate::{
 
 #[derive(Debug, Args)]
 pub struct LoadArgs {
-    /// Documents, each sent in a Tag call of its own: text files, or JSON Lines of rasid.v1.Document.
-    #[arg(value_name = "FILE", required = true)]
+    /// Documents, each sent in a Tag call of its own: text files, or JSON Lines of rasid.v1.Document. Without any, eight articles
+    /// that come with the program, in eight languages.
+    #[arg(value_name = "FILE")]
     files: Vec<PathBuf>,
 
     /// The server.
@@ -40,9 +41,9 @@ pub struct LoadArgs {
     #[arg(long, default_value = "32", value_name = "N")]
     concurrency: NonZeroUsize,
 
-    /// How often all documents are sent.
-    #[arg(long, default_value = "1", value_name = "N")]
-    rounds: NonZeroUsize,
+    /// How often all documents are sent; unless given, often enough for ten calls in each place.
+    #[arg(long, value_name = "N")]
+    rounds: Option<NonZeroUsize>,
 
     /// Deadline of each call, in milliseconds.
     #[arg(long, value_name = "MS")]
@@ -52,6 +53,21 @@ pub struct LoadArgs {
     #[arg(long)]
     json: bool,
 }
+
+/// The example articles.
+const ARTICLES: [&str; 8] = [
+    include_str!("../../../examples/articles/ar_security_meeting.txt"),
+    include_str!("../../../examples/articles/ckb_parleman_kareba.txt"),
+    include_str!("../../../examples/articles/en_port_strike.txt"),
+    include_str!("../../../examples/articles/fa_vaccination.txt"),
+    include_str!("../../../examples/articles/fr_inondations.txt"),
+    include_str!("../../../examples/articles/hi_cricket.txt"),
+    include_str!("../../../examples/articles/ja_satellite.txt"),
+    include_str!("../../../examples/articles/tr_yerel_secim.txt"),
+];
+
+/// Calls made in each of the places of `--concurrency`, at least.
+const CALLS_EACH: usize = 10;
 
 /// What a load run shows.
 #[derive(Debug, Serialize)]
@@ -100,8 +116,13 @@ pub fn run(args: &LoadArgs) -> Result<(), CliError> {
 }
 
 async fn measure(args: &LoadArgs) -> Result<Load, CliError> {
-    let documents: Vec<v1::Document> = documents(&args.files)?.into_iter().map(wire).collect();
-    let calls = documents.len() * args.rounds.get();
+    let documents: Vec<v1::Document> = if args.files.is_empty() {
+        ARTICLES.map(|text| v1::Document { text: text.to_owned(), ..v1::Document::default() }).into()
+    } else {
+        documents(&args.files)?.into_iter().map(wire).collect()
+    };
+    let enough = (CALLS_EACH * args.concurrency.get()).div_ceil(documents.len());
+    let calls = documents.len() * args.rounds.map_or(enough, NonZeroUsize::get);
     let server = Endpoint::from_shared(args.server.clone()).map_err(CliError::Connect)?;
     let channel = server.connect().await.map_err(CliError::Connect)?;
     let plan = Arc::new(Calls {

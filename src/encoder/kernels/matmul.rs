@@ -4,7 +4,9 @@ use half::f16;
 use pulp::Simd;
 
 use super::{
-    LANES, Lanes, load,
+    LANES, Lanes,
+    half::{unpack, unpack_all},
+    load,
     math::gelu,
     store,
     tile::{Ahead, Nothing, Prefetch, tile},
@@ -72,15 +74,6 @@ fn panels<T: Copy + Default>(weights: &[f32], inputs: usize, store: impl Fn(f32)
     panels
 }
 
-/// The float32 of a finite float16's bits.
-#[inline(always)]
-fn unpack(half: u16) -> f32 {
-    // Sign, exponent and fraction at their places, without the sign's copies; the exponent's bias differs by 112. Right for
-    // subnormal numbers, too. Four vector instructions, which the compiler finds by itself.
-    let bits = (i32::from(half.cast_signed()) << 13).cast_unsigned() & 0x8fff_ffff;
-    f32::from_bits(bits) * f32::from_bits((127 + 112) << 23)
-}
-
 /// What becomes of a sum before it is stored.
 pub trait Epilogue {
     /// The value for row `index` of the result.
@@ -140,9 +133,7 @@ pub fn product<S: Simd>(
         Panels::Half(panels) => {
             scratch.0.resize(weights.inputs, [0.0; PANEL]);
             for (index, half) in panels.chunks_exact(weights.inputs).enumerate() {
-                for (single, &half) in scratch.0.as_flattened_mut().iter_mut().zip(half.as_flattened()) {
-                    *single = unpack(half);
-                }
+                unpack_all::<S>(half.as_flattened(), scratch.0.as_flattened_mut());
                 let ahead = Prefetch(&panels[(index + 1) * weights.inputs..]);
                 Panel { rows: &scratch.0, weights, index }.multiply(simd, x, out, &epilogue, ahead);
             }
@@ -226,21 +217,6 @@ impl Panel<'_> {
                     }
                     store::<S, V>(&mut out[index], values);
                 }
-            }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_finite_half_is_unpacked_exactly() {
-        for bits in 0..=u16::MAX {
-            let expected = f16::from_bits(bits);
-            if expected.is_finite() {
-                assert_eq!(unpack(bits).to_bits(), expected.to_f32().to_bits(), "{bits:#06x}");
             }
         }
     }

@@ -13,6 +13,7 @@
 )]
 
 mod attention;
+mod half;
 mod math;
 mod matmul;
 mod norm;
