@@ -34,7 +34,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=1.0, help="least time for each figure of a round")
     parser.add_argument("--engines", default="onnx,onnx-fused,torch,candle", help="whom to compare with")
-    parser.add_argument("--no-mixed", action="store_true", help="leave out the documents of mixed length")
+    parser.add_argument("--mixed-rounds", type=int, default=3, help="rounds over the documents of mixed length")
     args = parser.parse_args()
 
     prepare_python()
@@ -48,13 +48,13 @@ def main() -> None:
     for point in rounds[0]["rasid"]:
         report(f"{point[0]} x {point[1]}", [{engine: figures[engine][point] for engine in engines} for figures in rounds])
 
-    if not args.no_mixed:
+    if args.mixed_rounds:
         sequences = WORK / "sequences.json"
         sequences.write_text(json.dumps(mixed_lengths()))
-        arguments = ["--sequences", str(sequences), "--seconds", "0", "--json"]
+        arguments = ["--sequences", str(sequences), "--seconds", "0", "--runs", "1", "--json"]
         # The others take an hour for it.
         fast = [engine for engine in engines if engine == "rasid" or engine.startswith("onnx")]
-        rounds = [{engine: run(commands[engine] + arguments, args.threads) for engine in fast} for _ in range(args.rounds)]
+        rounds = [{engine: run(commands[engine] + arguments, args.threads) for engine in fast} for _ in range(args.mixed_rounds)]
         report("mixed", [{engine: figures[engine]["tokens_per_second"] for engine in fast} for figures in rounds])
 
 

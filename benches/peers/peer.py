@@ -1,4 +1,4 @@
-"""Times one Python engine as `rasid bench encoder --json` times ours: two runs that do not count, then the median of five or more."""
+"""Times one Python engine as `rasid bench encoder --json` times ours."""
 
 import argparse
 import json
@@ -21,6 +21,7 @@ def main() -> None:
     parser.add_argument("--batches", default="")
     parser.add_argument("--sequences", type=Path)
     parser.add_argument("--seconds", type=float, default=1.0)
+    parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
     forward = torch_model(args) if args.engine == "torch" else onnx_model(args)
@@ -28,14 +29,14 @@ def main() -> None:
         # Sorted, so that as little as possible is padding.
         lengths = sorted(json.loads(args.sequences.read_text()))
         batches = [batch(lengths[start : start + PADDED]) for start in range(0, len(lengths), PADDED)]
-        seconds = median(lambda: [forward(*inputs) for inputs in batches], args.seconds)
+        seconds = median(lambda: [forward(*inputs) for inputs in batches], args)
         print(json.dumps({"sequences": len(lengths), "tokens": sum(lengths), "tokens_per_second": sum(lengths) / seconds}))
         return
     points = []
     for count in map(int, args.batches.split(",")):
         for length in map(int, args.lengths.split(",")):
             inputs = batch([length] * count)
-            seconds = median(lambda: forward(*inputs), args.seconds)
+            seconds = median(lambda: forward(*inputs), args)
             points.append({"batch": count, "length": length, "tokens_per_second": count * length / seconds})
     print(json.dumps(points))
 
@@ -47,11 +48,12 @@ def batch(lengths: list[int]) -> tuple[np.ndarray, np.ndarray]:
     return ids.astype(np.int64), (np.arange(shape[1]) < np.array(lengths)[:, None]).astype(np.int64)
 
 
-def median(work, least: float) -> float:
-    for _ in range(2):
+def median(work, args: argparse.Namespace) -> float:
+    """Of `runs` runs or as many as fit into `seconds`, after two that do not count, unless one is all."""
+    for _ in range(2 if args.runs > 1 else 0):
         work()
     times, started = [], time.perf_counter()
-    while len(times) < 5 or time.perf_counter() - started < least:
+    while len(times) < args.runs or time.perf_counter() - started < args.seconds:
         begin = time.perf_counter()
         work()
         times.append(time.perf_counter() - begin)

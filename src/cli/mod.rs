@@ -84,8 +84,6 @@ enum CliError {
     Figures(#[source] serde_json::Error),
     #[error("{} is no JSON list of lengths: {source}", path.display())]
     Lengths { path: PathBuf, source: serde_json::Error },
-    #[error("--seconds {0} is no time span")]
-    Seconds(f64),
 }
 
 impl CliError {

@@ -1,6 +1,6 @@
 //! The encoder's layers on a CPU: kernels over blocks of tokens, spread over the threads of the rayon pool they are called from.
 
-use std::{mem, ops::Range};
+use std::{cell::RefCell, mem, ops::Range};
 
 use candle_core::{Result, Tensor};
 use pulp::{Arch, Simd, WithSimd};
@@ -15,9 +15,9 @@ use super::{
     sequences_within,
 };
 
-/// Blocks that go through a layer together: 128 tokens of its widest activations (1,536 values) fit a second-level cache of 1 MiB,
-/// and share the work of unpacking the weights.
-const CHUNK: usize = 8;
+/// Most blocks that go through a layer together, 256 tokens: they share the work of unpacking the weights and of laying out the
+/// values of their sequence. From 64 tokens on the size hardly matters, on CPUs with 1 MiB of second-level cache at least.
+const CHUNK: usize = 16;
 
 /// The norm of the embeddings and all layers, weights packed for the kernels.
 #[derive(Debug)]
@@ -57,37 +57,32 @@ impl CpuLayers {
 
     /// Last hidden states of all tokens, `[tokens, hidden]`.
     ///
-    /// Each thread carries its own blocks through all layers. Threads meet once a layer, since attention needs the keys and values
-    /// of all of a sequence; all else is done token by token.
+    /// Tokens go through a layer in chunks, whichever thread is free takes the next. Threads meet once a layer, since attention
+    /// needs the keys and values of all of a sequence; all else is done token by token.
     pub fn forward(&self, embeddings: &Embeddings, batch: &PackedBatch) -> Vec<f32> {
         let blocks = batch.tokens().div_ceil(LANES);
-        let share = blocks.div_ceil(rayon::current_num_threads());
-        let mut parts: Vec<Part> =
-            (0..blocks).step_by(share).map(|first| Part::new(first..blocks.min(first + share), self.hidden)).collect();
-        parts.par_iter_mut().for_each(|part| part.embed(embeddings, batch));
+        // As many chunks as keep all threads busy to the end.
+        let share = blocks.div_ceil(blocks.div_ceil(CHUNK).next_multiple_of(rayon::current_num_threads()));
+        let mut chunks: Vec<Chunk> =
+            (0..blocks).step_by(share).map(|first| Chunk::new(first..blocks.min(first + share), self.hidden)).collect();
+        chunks.par_iter_mut().for_each(|chunk| chunk.embed(self.hidden, embeddings, batch));
         let width = 3 * self.hidden;
         let mut qkv = vec![[0.0; LANES]; blocks * width];
         let mut next = qkv.clone();
         let steps = [None].into_iter().chain(self.layers.iter().map(Some));
         for (layer, following) in steps.zip(self.layers.iter().map(Some).chain([None])) {
-            parts.par_iter_mut().zip(next.par_chunks_mut(share * width)).for_each(|(part, next)| {
-                self.arch.dispatch(Step {
-                    stack: self,
-                    layer,
-                    following,
-                    bounds: batch.bounds(),
-                    qkv: &qkv,
-                    part,
-                    next,
+            let work = chunks.par_iter_mut().zip(next.par_chunks_mut(share * width)).with_max_len(1);
+            work.for_each(|(chunk, next)| {
+                SCRATCH.with_borrow_mut(|scratch| {
+                    let (stack, bounds, qkv) = (self, batch.bounds(), &qkv[..]);
+                    self.arch.dispatch(Step { stack, layer, following, bounds, qkv, chunk, next, scratch });
                 });
             });
             mem::swap(&mut qkv, &mut next);
         }
         let mut rows = vec![0.0; batch.tokens() * self.hidden];
-        parts
-            .par_iter()
-            .zip(rows.par_chunks_mut(share * LANES * self.hidden))
-            .for_each(|(part, rows)| part.write(rows));
+        let work = chunks.par_iter().zip(rows.par_chunks_mut(share * LANES * self.hidden));
+        work.for_each(|(chunk, rows)| chunk.write(self.hidden, rows));
         rows
     }
 }
@@ -109,54 +104,39 @@ impl CpuLayer {
     }
 }
 
-/// One thread's tokens, and what it keeps between layers.
+/// Blocks of tokens that go through a layer together.
 #[derive(Debug)]
-struct Part {
+struct Chunk {
     blocks: Range<usize>,
-    hidden: usize,
     /// Hidden states, `[blocks][hidden]`.
     x: Vec<Lanes>,
-    context: Vec<Lanes>,
-    attended: Vec<Lanes>,
-    inner: Vec<Lanes>,
-    panel: PanelScratch,
-    attention: AttentionScratch,
 }
 
-impl Part {
+impl Chunk {
     fn new(blocks: Range<usize>, hidden: usize) -> Self {
-        let empty = vec![[0.0; LANES]; blocks.len() * hidden];
-        Self {
-            blocks,
-            hidden,
-            context: empty.clone(),
-            x: empty,
-            attended: Vec::new(),
-            inner: Vec::new(),
-            panel: PanelScratch::default(),
-            attention: AttentionScratch::default(),
-        }
+        let x = vec![[0.0; LANES]; blocks.len() * hidden];
+        Self { blocks, x }
     }
 
     /// Sums of the embeddings; the last block may have lanes without a token, which stay zero.
-    fn embed(&mut self, embeddings: &Embeddings, batch: &PackedBatch) {
+    fn embed(&mut self, hidden: usize, embeddings: &Embeddings, batch: &PackedBatch) {
         let tokens = self.blocks.start * LANES..self.blocks.end * LANES;
-        let mut row = vec![0.0; self.hidden];
+        let mut row = vec![0.0; hidden];
         for (sequence, own) in sequences_within(batch.bounds(), tokens.clone()) {
             for token in own {
                 embeddings.write(batch.ids()[token], token - sequence.start, &mut row);
                 let at = token - tokens.start;
-                for (lanes, value) in self.x[at / LANES * self.hidden..].iter_mut().zip(&row) {
+                for (lanes, value) in self.x[at / LANES * hidden..].iter_mut().zip(&row) {
                     lanes[at % LANES] = *value;
                 }
             }
         }
     }
 
-    /// Writes the hidden states row by row; `rows` is as long as the part has tokens.
-    fn write(&self, rows: &mut [f32]) {
-        for (rows, block) in rows.chunks_mut(LANES * self.hidden).zip(self.x.chunks_exact(self.hidden)) {
-            for (lane, row) in rows.chunks_exact_mut(self.hidden).enumerate() {
+    /// Writes the hidden states row by row; `rows` is as long as the chunk has tokens.
+    fn write(&self, hidden: usize, rows: &mut [f32]) {
+        for (rows, block) in rows.chunks_mut(LANES * hidden).zip(self.x.chunks_exact(hidden)) {
+            for (lane, row) in rows.chunks_exact_mut(hidden).enumerate() {
                 for (value, lanes) in row.iter_mut().zip(block) {
                     *value = lanes[lane];
                 }
@@ -165,7 +145,21 @@ impl Part {
     }
 }
 
-/// What a thread does between two meetings: a layer from its attention on, then the queries, keys and values for the next.
+/// Room of a thread for what a chunk becomes within a layer.
+#[derive(Debug, Default)]
+struct Scratch {
+    context: Vec<Lanes>,
+    attended: Vec<Lanes>,
+    inner: Vec<Lanes>,
+    panel: PanelScratch,
+    attention: AttentionScratch,
+}
+
+thread_local! {
+    static SCRATCH: RefCell<Scratch> = RefCell::default();
+}
+
+/// What is done with a chunk between two meetings: a layer from its attention on, then the queries, keys and values for the next.
 struct Step<'a> {
     stack: &'a CpuLayers,
     /// None before the first layer: the norm of the embeddings.
@@ -174,9 +168,10 @@ struct Step<'a> {
     bounds: &'a [usize],
     /// Of all tokens.
     qkv: &'a [Lanes],
-    part: &'a mut Part,
-    /// Of the part's tokens, for the following layer.
+    chunk: &'a mut Chunk,
+    /// Of the chunk's tokens, for the following layer.
     next: &'a mut [Lanes],
+    scratch: &'a mut Scratch,
 }
 
 impl WithSimd for Step<'_> {
@@ -184,35 +179,27 @@ impl WithSimd for Step<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Self { stack, layer, following, bounds, qkv, part, next } = self;
-        let Part { blocks, x, context, attended, inner, panel, attention: scratch, .. } = part;
-        let hidden = stack.hidden;
-        let Some(layer) = layer else {
-            stack.embedding_norm.apply(simd, x);
-            return project(simd, following, x, next, panel);
-        };
-        let input = AttentionInput { qkv, hidden, heads: stack.heads, bounds };
-        attention(simd, input, blocks.clone(), context, scratch);
-        for (x, context) in x.chunks_mut(CHUNK * hidden).zip(context.chunks(CHUNK * hidden)) {
-            attended.resize(x.len(), [0.0; LANES]);
-            product(simd, context, &layer.attention_output, attended, panel, BiasResidual(x));
-            layer.attention_norm.apply(simd, attended);
-            inner.resize(x.len() / hidden * layer.intermediate.outputs(), [0.0; LANES]);
-            product(simd, attended, &layer.intermediate, inner, panel, BiasGelu);
-            product(simd, inner, &layer.output, x, panel, BiasResidual(attended));
-            layer.output_norm.apply(simd, x);
+        let Self { stack, layer, following, bounds, qkv, chunk: Chunk { blocks, x }, next, scratch } = self;
+        let Scratch { context, attended, inner, panel, attention: scratch } = scratch;
+        match layer {
+            None => stack.embedding_norm.apply(simd, x),
+            Some(layer) => {
+                let input = AttentionInput { qkv, hidden: stack.hidden, heads: stack.heads, bounds };
+                // Lanes without a token keep what an earlier chunk left there; nobody reads them.
+                context.resize(x.len(), [0.0; LANES]);
+                attention(simd, input, blocks.clone(), context, scratch);
+                attended.resize(x.len(), [0.0; LANES]);
+                product(simd, context, &layer.attention_output, attended, panel, BiasResidual(x));
+                layer.attention_norm.apply(simd, attended);
+                inner.resize(blocks.len() * layer.intermediate.outputs(), [0.0; LANES]);
+                product(simd, attended, &layer.intermediate, inner, panel, BiasGelu);
+                product(simd, inner, &layer.output, x, panel, BiasResidual(attended));
+                layer.output_norm.apply(simd, x);
+            }
         }
-        project(simd, following, x, next, panel);
-    }
-}
-
-/// Queries, keys and values of a layer.
-#[inline(always)]
-fn project<S: Simd>(simd: S, layer: Option<&CpuLayer>, x: &[Lanes], out: &mut [Lanes], panel: &mut PanelScratch) {
-    let Some(layer) = layer else { return };
-    let (inputs, outputs) = (CHUNK * layer.qkv.inputs(), CHUNK * layer.qkv.outputs());
-    for (x, out) in x.chunks(inputs).zip(out.chunks_mut(outputs)) {
-        product(simd, x, &layer.qkv, out, panel, Bias);
+        if let Some(following) = following {
+            product(simd, x, &following.qkv, next, panel, Bias);
+        }
     }
 }
 

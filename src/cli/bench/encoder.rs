@@ -6,7 +6,7 @@ use anstream::println;
 use clap::Args;
 use serde::Serialize;
 
-use super::{median_time, milliseconds, print_json, use_threads};
+use super::{Runs, milliseconds, print_json, use_threads};
 use crate::{
     cli::CliError,
     config::ModelSettings,
@@ -31,9 +31,8 @@ pub struct EncoderArgs {
     #[arg(long, value_name = "FILE", conflicts_with_all = ["lengths", "batches"])]
     sequences: Option<PathBuf>,
 
-    /// Least time to spend on each figure, in seconds.
-    #[arg(long, default_value_t = 1.0, value_name = "SECONDS")]
-    seconds: f64,
+    #[command(flatten)]
+    runs: Runs,
 
     /// Print JSON.
     #[arg(long)]
@@ -61,25 +60,24 @@ struct Mixed {
 pub fn run(args: &EncoderArgs) -> Result<(), CliError> {
     use_threads(&args.model)?;
     let tagger = args.model.load()?;
-    let least = Duration::try_from_secs_f64(args.seconds).map_err(|_| CliError::Seconds(args.seconds))?;
     match &args.sequences {
         Some(path) => {
             let failed = |source| CliError::Input { path: path.clone(), source };
             let lengths: Vec<NonZeroUsize> = serde_json::from_slice(&fs::read(path).map_err(failed)?)
                 .map_err(|source| CliError::Lengths { path: path.clone(), source })?;
             let lengths: Vec<usize> = lengths.into_iter().map(NonZeroUsize::get).collect();
-            mixed(tagger.encoder(), &lengths, args, least)
+            mixed(tagger.encoder(), &lengths, args)
         }
-        None => uniform(tagger.encoder(), args, least),
+        None => uniform(tagger.encoder(), args),
     }
 }
 
-fn uniform(encoder: &Encoder, args: &EncoderArgs, least: Duration) -> Result<(), CliError> {
+fn uniform(encoder: &Encoder, args: &EncoderArgs) -> Result<(), CliError> {
     let mut points = Vec::new();
     for batch in args.batches.iter().map(|batch| batch.get()) {
         for length in args.lengths.iter().map(|length| length.get()) {
             let packed = pack(encoder, &vec![length; batch]);
-            let time = time(encoder, &[packed], least)?;
+            let time = time(encoder, &[packed], &args.runs)?;
             let tokens_per_second = (batch * length) as f64 / time.as_secs_f64();
             points.push(Point { length, batch, milliseconds: milliseconds(time), tokens_per_second });
         }
@@ -97,7 +95,7 @@ fn uniform(encoder: &Encoder, args: &EncoderArgs, least: Duration) -> Result<(),
     Ok(())
 }
 
-fn mixed(encoder: &Encoder, lengths: &[usize], args: &EncoderArgs, least: Duration) -> Result<(), CliError> {
+fn mixed(encoder: &Encoder, lengths: &[usize], args: &EncoderArgs) -> Result<(), CliError> {
     let mut batches = Vec::new();
     let mut rest = lengths;
     while !rest.is_empty() {
@@ -110,7 +108,7 @@ fn mixed(encoder: &Encoder, lengths: &[usize], args: &EncoderArgs, least: Durati
         batches.push(pack(encoder, batch));
         rest = later;
     }
-    let time = time(encoder, &batches, least)?;
+    let time = time(encoder, &batches, &args.runs)?;
     let tokens: usize = lengths.iter().sum();
     let figure = Mixed {
         sequences: lengths.len(),
@@ -128,8 +126,8 @@ fn mixed(encoder: &Encoder, lengths: &[usize], args: &EncoderArgs, least: Durati
     Ok(())
 }
 
-fn time(encoder: &Encoder, batches: &[PackedBatch], least: Duration) -> Result<Duration, CliError> {
-    median_time(least, || {
+fn time(encoder: &Encoder, batches: &[PackedBatch], runs: &Runs) -> Result<Duration, CliError> {
+    runs.median(|| {
         // From within the pool, as the server computes.
         rayon::scope(|_| batches.iter().try_for_each(|batch| encoder.forward(batch).map(drop)))
             .map_err(|error| CliError::Inference(InferenceError::from(error)))

@@ -1,12 +1,12 @@
 //! `rasid bench job`.
 
-use std::{path::PathBuf, time::Duration};
+use std::path::PathBuf;
 
 use anstream::println;
 use clap::Args;
 use serde::Serialize;
 
-use super::{median_time, milliseconds, print_json, use_threads};
+use super::{Runs, milliseconds, print_json, use_threads};
 use crate::{
     cli::{CliError, documents},
     config::ModelSettings,
@@ -27,9 +27,8 @@ pub struct JobArgs {
     #[arg(long)]
     topics_only: bool,
 
-    /// Least time to spend on each figure, in seconds.
-    #[arg(long, default_value_t = 1.0, value_name = "SECONDS")]
-    seconds: f64,
+    #[command(flatten)]
+    runs: Runs,
 
     /// Print JSON.
     #[arg(long)]
@@ -63,8 +62,7 @@ pub fn run(args: &JobArgs) -> Result<(), CliError> {
     let features = args.topics_only.then_some(Feature::Topics).into_iter().collect();
     let plan = tagger.plan(&TagOptions { features, ..TagOptions::default() })?;
     let documents = documents(&args.files)?;
-    let least = Duration::try_from_secs_f64(args.seconds).map_err(|_| CliError::Seconds(args.seconds))?;
-    let job = measure(&tagger, &plan, &documents, least)?;
+    let job = measure(&tagger, &plan, &documents, &args.runs)?;
     if args.json {
         return print_json(&job);
     }
@@ -77,7 +75,7 @@ pub fn run(args: &JobArgs) -> Result<(), CliError> {
     Ok(())
 }
 
-fn measure(tagger: &Tagger, plan: &Plan, documents: &[Document], least: Duration) -> Result<Job, CliError> {
+fn measure(tagger: &Tagger, plan: &Plan, documents: &[Document], runs: &Runs) -> Result<Job, CliError> {
     let read = || -> Result<Vec<Reading>, CliError> {
         documents.iter().map(|document| tagger.read(document, plan).map_err(CliError::Document)).collect()
     };
@@ -93,7 +91,7 @@ fn measure(tagger: &Tagger, plan: &Plan, documents: &[Document], least: Duration
         let all = documents.iter().zip(&readings).zip(&scores);
         Ok(all.map(|((document, reading), scores)| tagger.finish(document, plan, reading, scores)).collect::<Vec<_>>())
     };
-    let whole = median_time(least, || Ok(tagger.tag(documents, plan)))?;
+    let whole = runs.median(|| Ok(tagger.tag(documents, plan)))?;
     Ok(Job {
         documents: documents.len(),
         windows: requests.len(),
@@ -102,9 +100,9 @@ fn measure(tagger: &Tagger, plan: &Plan, documents: &[Document], least: Duration
         documents_per_second: documents.len() as f64 / whole.as_secs_f64(),
         tokens_per_second: tokens as f64 / whole.as_secs_f64(),
         stages: Stages {
-            read_milliseconds: milliseconds(median_time(least, read)?),
-            encode_milliseconds: milliseconds(median_time(least, encode)?),
-            finish_milliseconds: milliseconds(median_time(least, finish)?),
+            read_milliseconds: milliseconds(runs.median(read)?),
+            encode_milliseconds: milliseconds(runs.median(encode)?),
+            finish_milliseconds: milliseconds(runs.median(finish)?),
         },
     })
 }

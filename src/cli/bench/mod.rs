@@ -6,6 +6,7 @@ mod load;
 
 use std::{
     hint::black_box,
+    num::NonZeroUsize,
     process::ExitCode,
     time::{Duration, Instant},
 };
@@ -48,20 +49,40 @@ fn use_threads(settings: &ModelSettings) -> Result<(), CliError> {
     Ok(rayon::ThreadPoolBuilder::new().num_threads(settings.threads).build_global()?)
 }
 
-/// Median time of `work`, after two runs that do not count, over five runs or as many as fit into `least`.
-fn median_time<T>(least: Duration, mut work: impl FnMut() -> Result<T, CliError>) -> Result<Duration, CliError> {
-    for _ in 0..2 {
-        black_box(work()?);
-    }
-    let mut times = Vec::new();
-    let started = Instant::now();
-    while times.len() < 5 || started.elapsed() < least {
+/// How long to measure.
+#[derive(Debug, Clone, Args)]
+struct Runs {
+    /// Least time to spend on each figure, in seconds.
+    #[arg(long, default_value = "1", value_name = "SECONDS", value_parser = seconds)]
+    seconds: Duration,
+
+    /// Least number of runs for each figure, their median counts. Two runs before them warm up, unless one is all.
+    #[arg(long, default_value = "5", value_name = "N")]
+    runs: NonZeroUsize,
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = text.parse().map_err(|error: std::num::ParseFloatError| error.to_string())?;
+    Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
+}
+
+impl Runs {
+    /// Median time of `work`.
+    fn median<T>(&self, mut work: impl FnMut() -> Result<T, CliError>) -> Result<Duration, CliError> {
+        let warm_up = if self.runs.get() == 1 { 0 } else { 2 };
+        for _ in 0..warm_up {
+            black_box(work()?);
+        }
+        let mut times = Vec::new();
         let started = Instant::now();
-        black_box(work()?);
-        times.push(started.elapsed());
+        while times.len() < self.runs.get() || started.elapsed() < self.seconds {
+            let started = Instant::now();
+            black_box(work()?);
+            times.push(started.elapsed());
+        }
+        times.sort_unstable();
+        Ok(times[times.len() / 2])
     }
-    times.sort_unstable();
-    Ok(times[times.len() / 2])
 }
 
 fn milliseconds(duration: Duration) -> f64 {
