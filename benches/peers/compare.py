@@ -59,11 +59,7 @@ def main() -> None:
 
 
 def report(name: str, rounds: list[dict[str, float]]) -> None:
-    """One line: our tokens per second, then each peer's and our ratio to it. ONNX Runtime counts with the faster of its graphs."""
-    for figures in rounds:
-        graphs = [speed for engine, speed in figures.items() if engine.startswith("onnx")]
-        if graphs:
-            figures["onnx (best)"] = max(graphs)
+    """One line: our tokens per second, then each peer's and our ratio to it."""
     cells = [f"{name:>8}: rasid {statistics.median(figures['rasid'] for figures in rounds):6.0f}"]
     for engine in rounds[0]:
         if engine != "rasid":
