@@ -29,6 +29,7 @@ pub mod encoder;
 pub mod engine;
 pub mod grpc;
 pub mod heads;
+pub mod metrics;
 pub mod model;
 pub mod proto;
 pub mod tagger;

@@ -7,11 +7,11 @@ mod pretty;
 mod serve;
 mod tag;
 
-use std::{io, path::PathBuf, process::ExitCode};
+use std::{env, ffi::OsString, io, path::PathBuf, process::ExitCode};
 
 use anstream::eprintln;
 use anstyle::{AnsiColor, Style};
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use thiserror::Error;
 
 use self::input::{InputFormat, InputOptions, Unreadable};
@@ -37,7 +37,7 @@ enum Command {
     /// Tag articles here, without a server.
     Tag(tag::TagArgs),
     /// Serve over gRPC.
-    Serve(crate::config::ServeSettings),
+    Serve(serve::ServeArgs),
     /// Look at model bundles, and make them.
     Model(model::ModelArgs),
     /// Measure how fast it is on this machine.
@@ -104,11 +104,21 @@ impl CliError {
 }
 
 /// Runs the command that the process was started with; the exit status is 0 if all went well, 1 if something failed, 2 for a wrong
-/// command line.
+/// command line or settings.
 pub fn run() -> ExitCode {
-    let result = match Cli::parse().command {
+    let arguments: Vec<OsString> = env::args_os().collect();
+    let (command, layers) = match serve::lay_settings(Cli::command(), &arguments) {
+        Ok(laid) => laid,
+        Err(error) => {
+            report(&error.to_string());
+            return ExitCode::from(2);
+        }
+    };
+    let matches = command.clone().get_matches_from(arguments);
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    let result = match cli.command {
         Command::Tag(args) => tag::run(&args),
-        Command::Serve(settings) => serve::run(settings),
+        Command::Serve(args) => serve::run(args, &command, &matches, &layers),
         Command::Model(args) => model::run(&args),
         Command::Bench(args) => bench::run(&args),
     };

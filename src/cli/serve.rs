@@ -1,24 +1,68 @@
 //! `rasid serve`.
 
 use std::{
+    ffi::OsString,
     io::{self, IsTerminal},
+    path::PathBuf,
     process::ExitCode,
     time::Duration,
 };
 
+use anstream::println;
+use clap::{ArgMatches, Args, Command};
 use tokio::net::TcpListener;
 use tracing_subscriber::EnvFilter;
 
 use super::CliError;
 use crate::{
-    config::{LogFormat, ServeSettings},
+    config::{ConfigError, Layers, LogFormat, ServeSettings, unknown_variables},
     grpc,
 };
 
-/// Serves until SIGTERM or Ctrl-C.
-pub fn run(settings: ServeSettings) -> Result<ExitCode, CliError> {
+#[derive(Debug, Args)]
+pub struct ServeArgs {
+    /// Settings in TOML, each named as its flag with underscores. The environment comes before the file, flags before both.
+    #[arg(long, env = "RASID_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+
+    /// Print the settings it would run with, each with where it comes from, and end.
+    #[arg(long)]
+    print_config: bool,
+
+    #[command(flatten)]
+    settings: ServeSettings,
+}
+
+/// Lays the settings of the file and the environment under the flags of `serve`, if that is what is called.
+pub fn lay_settings(command: Command, arguments: &[OsString]) -> Result<(Command, Layers), ConfigError> {
+    let probe = command.clone().ignore_errors(true).try_get_matches_from(arguments).ok();
+    let Some((called, serve)) = probe.as_ref().and_then(of_serve).zip(command.find_subcommand("serve")) else {
+        return Ok((command, Layers::default()));
+    };
+    let file = called.get_one::<PathBuf>("config");
+    let (serve, layers) = Layers::lay(serve.clone(), file.map(PathBuf::as_path))?;
+    Ok((command.mut_subcommand("serve", |_| serve), layers))
+}
+
+fn of_serve(matches: &ArgMatches) -> Option<&ArgMatches> {
+    matches.subcommand_matches("serve")
+}
+
+/// Serves until SIGTERM or Ctrl-C, or prints the settings.
+pub fn run(args: ServeArgs, command: &Command, matches: &ArgMatches, layers: &Layers) -> Result<ExitCode, CliError> {
+    let command = command.find_subcommand("serve").unwrap_or(command);
+    if args.print_config {
+        for setting in layers.effective(command, of_serve(matches).unwrap_or(matches)) {
+            println!("{setting}");
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    let settings = args.settings;
     start_log(&settings)?;
     quiet_panics();
+    for name in unknown_variables(command) {
+        tracing::warn!(name, "there is no setting for this variable");
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         // Computing has its own threads; these only move bytes.
         .worker_threads(2)

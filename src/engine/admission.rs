@@ -11,6 +11,7 @@ use std::{
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError};
 
 use super::EngineError;
+use crate::metrics;
 
 /// How a document waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,6 +20,16 @@ pub enum Lane {
     Interactive,
     /// Waits for room, and leaves a quarter of the queue to interactive work; keeps a quarter of each batch.
     Bulk,
+}
+
+impl Lane {
+    /// As it stands in metrics.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Interactive => "interactive",
+            Self::Bulk => "bulk",
+        }
+    }
 }
 
 /// UTF-8 bytes a token stands for, on the low side of what the vocabulary needs for news, so that the estimate is a high one.
@@ -44,11 +55,26 @@ pub(super) struct Admission {
 pub(super) struct Permit {
     _room: OwnedSemaphorePermit,
     _bulk: Option<OwnedSemaphorePermit>,
+    tokens: u32,
+}
+
+impl Permit {
+    fn new(room: OwnedSemaphorePermit, bulk: Option<OwnedSemaphorePermit>, tokens: u32) -> Self {
+        metrics::queue_taken(tokens);
+        Self { _room: room, _bulk: bulk, tokens }
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        metrics::queue_given_back(self.tokens);
+    }
 }
 
 impl Admission {
     pub(super) fn new(max_queued_tokens: usize) -> Self {
         let capacity = max_queued_tokens.clamp(4, Semaphore::MAX_PERMITS.min(u32::MAX as usize));
+        metrics::queue_capacity(capacity);
         Self {
             room: Arc::new(Semaphore::new(capacity)),
             bulk: Arc::new(Semaphore::new(capacity - capacity / 4)),
@@ -69,14 +95,14 @@ impl Admission {
         let closed = |_| EngineError::Stopped;
         match lane {
             Lane::Interactive => match Arc::clone(&self.room).try_acquire_many_owned(tokens) {
-                Ok(room) => Ok(Permit { _room: room, _bulk: None }),
+                Ok(room) => Ok(Permit::new(room, None, tokens)),
                 Err(TryAcquireError::NoPermits) => Err(self.queue_full()),
                 Err(TryAcquireError::Closed) => Err(EngineError::Stopped),
             },
             Lane::Bulk => {
                 let bulk = Arc::clone(&self.bulk).acquire_many_owned(tokens).await.map_err(closed)?;
                 let room = Arc::clone(&self.room).acquire_many_owned(tokens).await.map_err(closed)?;
-                Ok(Permit { _room: room, _bulk: Some(bulk) })
+                Ok(Permit::new(room, Some(bulk), tokens))
             }
         }
     }

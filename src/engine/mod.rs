@@ -20,6 +20,7 @@ pub use self::{
     job::{Answer, StageTimings},
 };
 use crate::{
+    metrics::{self, Outcome},
     tagger::{DocumentError, Plan, TagOptions, Tagger},
     text::Document,
 };
@@ -115,6 +116,7 @@ impl Engine {
         lane: Lane,
     ) -> Result<Answer, EngineError> {
         let arrived = Instant::now();
+        let mut count = Count(Outcome::Cancelled);
         let work = async {
             let permit = self.admission.admit(document.bytes(), lane).await?;
             let (reply, answer) = oneshot::channel();
@@ -122,11 +124,37 @@ impl Engine {
             self.workers.submit(Job { document, plan, deadline, arrived, reply, permit }, lane)?;
             answer.await.map_err(|_| EngineError::Stopped)?
         };
-        match deadline {
-            Some(deadline) => {
-                tokio::time::timeout_at(deadline, work).await.map_err(|_| EngineError::DeadlineExceeded)?
-            }
+        let result = match deadline {
+            Some(deadline) => tokio::time::timeout_at(deadline, work).await.unwrap_or(Err(EngineError::DeadlineExceeded)),
             None => work.await,
+        };
+        match &result {
+            Ok(answer) => {
+                count.0 = Outcome::Answered;
+                metrics::stages(lane.name(), answer.timings.total, answer.timings.tokenize, answer.timings.queue, answer.timings.inference);
+            }
+            Err(error) => count.0 = error.outcome(),
+        }
+        result
+    }
+}
+
+/// Counts a document when dropped: as cancelled, if that comes before its answer.
+struct Count(Outcome);
+
+impl Drop for Count {
+    fn drop(&mut self) {
+        metrics::document(self.0);
+    }
+}
+
+impl EngineError {
+    fn outcome(&self) -> Outcome {
+        match self {
+            Self::QueueFull { .. } => Outcome::Refused,
+            Self::DeadlineExceeded => Outcome::Expired,
+            Self::Stopped | Self::Panicked | Self::Document(DocumentError::Tokenizer(_) | DocumentError::Inference(_)) => Outcome::Defect,
+            Self::Document(_) => Outcome::Failed,
         }
     }
 }

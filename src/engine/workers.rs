@@ -17,7 +17,7 @@ use super::{
     job::{ActiveJob, Job},
     queue::{Queue, Slice},
 };
-use crate::tagger::{InferenceError, Tagger, WindowRequest, WindowScores};
+use crate::{metrics, tagger::{InferenceError, Tagger, WindowRequest, WindowScores}};
 
 /// One thread for each lane reads documents (splits them into tokens, far faster than the model takes them), the others encode them.
 #[derive(Debug)]
@@ -150,6 +150,7 @@ impl Encoder {
         let outcome = catch_unwind(AssertUnwindSafe(|| self.tagger.encode_each(&requests)));
         let elapsed = started.elapsed();
         self.admission.note_batch(tokens, elapsed, self.workers);
+        metrics::batch(requests.len(), tokens, self.tagger.config().batch_tokens);
         match (outcome, batch) {
             (Ok(results), _) => self.record(batch, results, elapsed),
             (Err(_), [slice]) => slice.job.fail(EngineError::Panicked),

@@ -3,6 +3,7 @@
 mod call;
 pub mod codec;
 mod deadline;
+mod observe;
 pub(crate) mod request;
 pub(crate) mod response;
 mod server;

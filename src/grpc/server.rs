@@ -12,10 +12,11 @@ use tonic::{
 };
 use tonic_health::{ServingStatus, server::HealthReporter};
 
-use super::{deadline::note_deadline, service::Tagging, shared::Shared};
+use super::{deadline::note_deadline, observe::ObserveLayer, service::Tagging, shared::Shared};
 use crate::{
     config::ServeSettings,
     engine::{Engine, StartError},
+    metrics::{self, MetricsError},
     model::ModelError,
     proto::{self, v1::tagger_service_server::TaggerServiceServer},
 };
@@ -52,6 +53,9 @@ pub enum ServeError {
     /// The transport failed.
     #[error("the transport failed: {0}")]
     Transport(#[from] tonic::transport::Error),
+    /// Metrics could not be offered.
+    #[error(transparent)]
+    Metrics(#[from] MetricsError),
     /// Reflection could not be set up.
     #[error("cannot set up reflection: {0}")]
     Reflection(#[from] tonic_reflection::server::Error),
@@ -68,6 +72,10 @@ pub async fn serve(
     settings: ServeSettings,
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<(), ServeError> {
+    if let Some(address) = settings.metrics_listen {
+        tokio::spawn(metrics::serve(address)?);
+        tracing::info!(%address, "offering metrics");
+    }
     let shared = Arc::new(Shared::new(&settings));
     let (health, health_service) = tonic_health::server::health_reporter();
     set_health(&health, ServingStatus::NotServing).await;
@@ -78,6 +86,7 @@ pub async fn serve(
         .initial_connection_window_size(CONNECTION_WINDOW)
         .http2_max_pending_accept_reset_streams(Some(MAX_PENDING_RESETS))
         .max_concurrent_streams(MAX_STREAMS)
+        .layer(ObserveLayer)
         .add_service(health_service)
         .add_service(reflection().build_v1()?)
         // Older clients know only this version.
@@ -117,6 +126,7 @@ async fn load(shared: &Arc<Shared>, settings: &ServeSettings) -> Result<(), Serv
     let engine = engine.await.map_err(ServeError::Load)??;
     let manifest = engine.tagger().manifest();
     tracing::info!(name = manifest.name, version = manifest.version, revision = manifest.revision, "model loaded");
+    metrics::model(&manifest.name, &manifest.version, &manifest.revision);
     // Nobody else sets it.
     let _ = shared.engine.set(engine);
     Ok(())

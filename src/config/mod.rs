@@ -1,4 +1,6 @@
-//! Settings of the commands: every field with its default, unit and range; flags come before the environment.
+//! Settings of the commands: every field with its default, unit and range.
+
+mod layers;
 
 use std::{fmt, net::SocketAddr, num::NonZeroUsize, path::PathBuf, str::FromStr, time::Duration};
 
@@ -6,6 +8,7 @@ use candle_core::Device;
 use clap::{Args, ValueEnum, builder::RangedU64ValueParser};
 use thiserror::Error;
 
+pub use self::layers::{ConfigError, Layers, Origin, Setting, unknown_variables};
 use crate::{
     engine::EngineConfig,
     model::{Bundle, ModelError, ModelSource},
@@ -136,6 +139,10 @@ pub struct ServeSettings {
     /// Threads that run the model, each with its share of the cores. One answers a lone document soonest.
     #[arg(long, env = "RASID_WORKERS", default_value_t = 1, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(1..=256))]
     pub workers: usize,
+
+    /// Address and port to offer Prometheus metrics on, over HTTP; nowhere unless given.
+    #[arg(long, env = "RASID_METRICS_LISTEN", value_name = "ADDRESS:PORT")]
+    pub metrics_listen: Option<SocketAddr>,
 
     /// Seconds that calls may take to finish after SIGTERM or Ctrl-C.
     #[arg(long, env = "RASID_DRAIN_SECONDS", default_value_t = 30, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(0..=3600))]

@@ -1,0 +1,154 @@
+//! What the service counts and times, as Prometheus reads it. Nothing is kept unless [`serve`] has installed the recorder.
+
+use std::{future::Future, net::SocketAddr, time::Duration};
+
+use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
+use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder};
+use thiserror::Error;
+
+/// How often the figures of the process are looked at.
+const PROCESS_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Seconds: from a headline on an idle machine to a batch that waits its turn.
+const SECONDS: [f64; 14] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
+
+/// Tokens of a batch, up to the largest budget.
+const TOKENS: [f64; 11] = [32.0, 64.0, 128.0, 256.0, 512.0, 768.0, 1024.0, 2048.0, 4096.0, 16_384.0, 65_536.0];
+
+/// Parts of a batch's budget.
+const PARTS: [f64; 10] = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0];
+
+/// The figures could not be offered.
+#[derive(Debug, Error)]
+#[error("cannot offer metrics on {address}: {source}")]
+pub struct MetricsError {
+    address: SocketAddr,
+    source: BuildError,
+}
+
+/// Installs the recorder and returns the work of answering `GET /metrics` at an address. Must be called within a runtime.
+///
+/// # Errors
+/// If the address cannot be used, or a recorder is installed already.
+pub fn serve(address: SocketAddr) -> Result<impl Future<Output = ()> + Send, MetricsError> {
+    let failed = |source| MetricsError { address, source };
+    let builder = PrometheusBuilder::new().with_http_listener(address);
+    let builder = builder.set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS).map_err(failed)?;
+    let builder = builder.set_buckets_for_metric(Matcher::Full("rasid_batch_tokens".to_owned()), &TOKENS).map_err(failed)?;
+    let builder = builder.set_buckets_for_metric(Matcher::Full("rasid_batch_fill".to_owned()), &PARTS).map_err(failed)?;
+    let (recorder, exporter) = builder.build().map_err(failed)?;
+    metrics::set_global_recorder(recorder).map_err(|error| failed(BuildError::FailedToSetGlobalRecorder(error.to_string())))?;
+    describe();
+    let process = metrics_process::Collector::default();
+    process.describe();
+    Ok(async move {
+        let figures = async {
+            loop {
+                process.collect();
+                tokio::time::sleep(PROCESS_INTERVAL).await;
+            }
+        };
+        tokio::select! {
+            () = figures => {}
+            ended = exporter => if let Err(error) = ended {
+                tracing::error!(?error, "metrics are no longer offered");
+            }
+        }
+    })
+}
+
+fn describe() {
+    describe_counter!("rasid_requests_total", Unit::Count, "Calls that have ended, by method and status code.");
+    describe_histogram!("rasid_request_seconds", Unit::Seconds, "Time of a call, by method.");
+    describe_counter!("rasid_documents_total", Unit::Count, "Documents that have left the engine, by outcome.");
+    describe_histogram!("rasid_document_seconds", Unit::Seconds, "From a document's arrival to its answer, by lane.");
+    describe_histogram!("rasid_tokenize_seconds", Unit::Seconds, "Finding a document's sentences, tokens and windows.");
+    describe_histogram!("rasid_queue_seconds", Unit::Seconds, "A document's waiting.");
+    describe_histogram!("rasid_inference_seconds", Unit::Seconds, "The batches that held a document's windows.");
+    describe_counter!("rasid_windows_total", Unit::Count, "Windows that the model has read.");
+    describe_counter!("rasid_tokens_total", Unit::Count, "Tokens that the model has read, special tokens included.");
+    describe_histogram!("rasid_batch_tokens", Unit::Count, "Tokens of a batch.");
+    describe_histogram!("rasid_batch_fill", "Part of its token budget that a batch holds.");
+    describe_gauge!("rasid_queue_tokens", Unit::Count, "Tokens admitted and not answered, by an estimate from their bytes.");
+    describe_gauge!("rasid_queue_capacity_tokens", Unit::Count, "Tokens that may be admitted at a time.");
+    describe_gauge!("rasid_model_info", "1, with the name, version and revision of the model that answers.");
+}
+
+/// How a document left the engine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// With an analysis.
+    Answered,
+    /// With an error of its own.
+    Failed,
+    /// With a defect of ours.
+    Defect,
+    /// Not admitted: the queue was full.
+    Refused,
+    /// Its deadline passed.
+    Expired,
+    /// Its caller went away.
+    Cancelled,
+}
+
+impl Outcome {
+    /// As it stands in the label.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Answered => "answered",
+            Self::Failed => "failed",
+            Self::Defect => "defect",
+            Self::Refused => "refused",
+            Self::Expired => "expired",
+            Self::Cancelled => "cancelled",
+        }
+    }
+}
+
+/// A call has ended.
+pub fn request(method: &'static str, code: &'static str, elapsed: Duration) {
+    counter!("rasid_requests_total", "method" => method, "code" => code).increment(1);
+    histogram!("rasid_request_seconds", "method" => method).record(elapsed);
+}
+
+/// A document has left the engine.
+pub fn document(outcome: Outcome) {
+    counter!("rasid_documents_total", "outcome" => outcome.name()).increment(1);
+}
+
+/// A document was answered; where its time went.
+pub fn stages(lane: &'static str, total: Duration, tokenize: Duration, queue: Duration, inference: Duration) {
+    histogram!("rasid_document_seconds", "lane" => lane).record(total);
+    histogram!("rasid_tokenize_seconds").record(tokenize);
+    histogram!("rasid_queue_seconds").record(queue);
+    histogram!("rasid_inference_seconds").record(inference);
+}
+
+/// The model has read a batch.
+pub fn batch(windows: usize, tokens: usize, budget: usize) {
+    counter!("rasid_windows_total").increment(windows as u64);
+    counter!("rasid_tokens_total").increment(tokens as u64);
+    histogram!("rasid_batch_tokens").record(tokens as f64);
+    histogram!("rasid_batch_fill").record(tokens as f64 / budget as f64);
+}
+
+/// How much the queue can hold.
+pub fn queue_capacity(tokens: usize) {
+    gauge!("rasid_queue_capacity_tokens").set(tokens as f64);
+}
+
+/// Room in the queue was taken.
+pub fn queue_taken(tokens: u32) {
+    gauge!("rasid_queue_tokens").increment(tokens);
+}
+
+/// Room in the queue was given back.
+pub fn queue_given_back(tokens: u32) {
+    gauge!("rasid_queue_tokens").decrement(tokens);
+}
+
+/// A model answers from now on.
+pub fn model(name: &str, version: &str, revision: &str) {
+    let labels = [("name", name), ("version", version), ("revision", revision)].map(|(key, value)| (key, value.to_owned()));
+    gauge!("rasid_model_info", &labels).set(1.0);
+}
