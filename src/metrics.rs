@@ -34,10 +34,12 @@ pub fn serve(address: SocketAddr) -> Result<impl Future<Output = ()> + Send, Met
     let failed = |source| MetricsError { address, source };
     let builder = PrometheusBuilder::new().with_http_listener(address);
     let builder = builder.set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS).map_err(failed)?;
-    let builder = builder.set_buckets_for_metric(Matcher::Full("rasid_batch_tokens".to_owned()), &TOKENS).map_err(failed)?;
-    let builder = builder.set_buckets_for_metric(Matcher::Full("rasid_batch_fill".to_owned()), &PARTS).map_err(failed)?;
+    let builder =
+        builder.set_buckets_for_metric(Matcher::Full("rasid_batch_tokens".to_owned()), &TOKENS).map_err(failed)?;
+    let builder =
+        builder.set_buckets_for_metric(Matcher::Full("rasid_batch_fill".to_owned()), &PARTS).map_err(failed)?;
     let (recorder, exporter) = builder.build().map_err(failed)?;
-    metrics::set_global_recorder(recorder).map_err(|error| failed(BuildError::FailedToSetGlobalRecorder(error.to_string())))?;
+    metrics::set_global_recorder(recorder).map_err(|error| failed(error.into()))?;
     describe();
     let process = metrics_process::Collector::default();
     process.describe();
@@ -69,7 +71,11 @@ fn describe() {
     describe_counter!("rasid_tokens_total", Unit::Count, "Tokens that the model has read, special tokens included.");
     describe_histogram!("rasid_batch_tokens", Unit::Count, "Tokens of a batch.");
     describe_histogram!("rasid_batch_fill", "Part of its token budget that a batch holds.");
-    describe_gauge!("rasid_queue_tokens", Unit::Count, "Tokens admitted and not answered, by an estimate from their bytes.");
+    describe_gauge!(
+        "rasid_queue_tokens",
+        Unit::Count,
+        "Tokens admitted and not answered, by an estimate from their bytes."
+    );
     describe_gauge!("rasid_queue_capacity_tokens", Unit::Count, "Tokens that may be admitted at a time.");
     describe_gauge!("rasid_model_info", "1, with the name, version and revision of the model that answers.");
 }
@@ -149,6 +155,7 @@ pub fn queue_given_back(tokens: u32) {
 
 /// A model answers from now on.
 pub fn model(name: &str, version: &str, revision: &str) {
-    let labels = [("name", name), ("version", version), ("revision", revision)].map(|(key, value)| (key, value.to_owned()));
+    let labels =
+        [("name", name), ("version", version), ("revision", revision)].map(|(key, value)| (key, value.to_owned()));
     gauge!("rasid_model_info", &labels).set(1.0);
 }

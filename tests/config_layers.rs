@@ -84,7 +84,8 @@ fn what_is_printed_is_a_settings_file() {
     let page = stdout(&print_config(None, &[], &["--threads", "7", "--log-format", "json"]));
     let settings = Settings::new(&page);
     let again = stdout(&print_config(Some(&settings.path()), &[], &[]));
-    let values = |page: &str| page.lines().map(|line| line.split('#').next().unwrap().trim().to_owned()).collect::<Vec<_>>();
+    let values =
+        |page: &str| page.lines().map(|line| line.split('#').next().unwrap().trim().to_owned()).collect::<Vec<_>>();
     assert_eq!(values(&again), values(&page));
     assert!(again.contains("threads = 7") && again.contains("log_format = \"json\""));
 }
@@ -150,7 +151,8 @@ fn the_explained_file_is_complete_and_true() {
         _ => format!("{line}\n"),
     };
     let settings = Settings::new(&expected.lines().map(in_force).collect::<String>());
-    let values = |page: &str| page.lines().map(|line| line.split('#').next().unwrap().trim().to_owned()).collect::<Vec<_>>();
+    let values =
+        |page: &str| page.lines().map(|line| line.split('#').next().unwrap().trim().to_owned()).collect::<Vec<_>>();
     let with = stdout(&print_config(Some(&settings.path()), &[], &[]));
     assert_eq!(values(&with), values(&stdout(&print_config(None, &[], &[]))));
 }
@@ -166,11 +168,11 @@ fn explained() -> String {
     for argument in ServeSettings::augment_args(clap::Command::new("serve")).get_arguments() {
         let help = argument.get_long_help().or(argument.get_help()).unwrap().to_string();
         page += "\n";
-        for line in wrap(&help, 118) {
+        // clap has taken the full stop away.
+        for line in wrap(&format!("{help}."), 118) {
             page += &format!("# {line}\n");
         }
-        let choices: Vec<_> =
-            argument.get_possible_values().iter().map(|value| value.get_name().to_owned()).collect();
+        let choices: Vec<_> = argument.get_possible_values().iter().map(|value| value.get_name().to_owned()).collect();
         if !choices.is_empty() {
             page += &format!("# One of: {}.\n", choices.join(", "));
         }

@@ -121,11 +121,15 @@ impl Layers {
                 let Some(argument) = settings(&command).find(|argument| argument.get_id() == name.as_str()) else {
                     return Err(ConfigError::Unknown { origin, name });
                 };
-                let value = scalar(&value).and_then(|text| {
-                    check(argument, OsStr::new(&text)).map(|()| text)
+                let checked = scalar(&value).and_then(|text| check(argument, OsStr::new(&text)).map(|()| text));
+                let checked = checked.map_err(|problem| {
+                    let (origin, name, value) = (origin.clone(), name.clone(), value.to_string());
+                    ConfigError::Value { origin, name, value, problem }
+                })?;
+                // Not mut_arg, which moves the argument to the end.
+                command = command.mut_args(|argument| {
+                    if argument.get_id() == name.as_str() { argument.default_value(checked.clone()) } else { argument }
                 });
-                let value = value.map_err(|problem| ConfigError::Value { origin: origin.clone(), name: name.clone(), value: value.to_string(), problem })?;
-                command = command.mut_arg(&name, |argument| argument.default_value(value));
                 layers.file.insert(name, origin);
             }
         }
@@ -177,9 +181,8 @@ impl fmt::Display for Setting {
 /// Variables that look like settings of ours and are none. Not an error, since an orchestrator may set some.
 pub fn unknown_variables(command: &Command) -> Vec<String> {
     let names = env::vars_os().filter_map(|(name, _)| name.into_string().ok());
-    let is_ours = |name: &String| {
-        name.starts_with("RASID_") && !KUBERNETES.iter().any(|beginning| name.starts_with(beginning))
-    };
+    let is_ours =
+        |name: &String| name.starts_with("RASID_") && !KUBERNETES.iter().any(|beginning| name.starts_with(beginning));
     let is_known = |name: &String| command.get_arguments().any(|argument| argument.get_env() == Some(OsStr::new(name)));
     names.filter(|name| is_ours(name) && !is_known(name)).collect()
 }
@@ -202,8 +205,10 @@ fn read(path: &Path) -> Result<Vec<Entry>, ConfigError> {
         origin: place(error.span().map_or(0, |span| span.start)),
         problem: error.message().to_owned(),
     })?;
-    let entry = |(name, value): (Spanned<String>, Value)| {
-        Entry { origin: place(name.span().start), name: name.into_inner(), value }
+    let entry = |(name, value): (Spanned<String>, Value)| Entry {
+        origin: place(name.span().start),
+        name: name.into_inner(),
+        value,
     };
     Ok(table.into_iter().map(entry).collect())
 }
@@ -223,9 +228,11 @@ fn check(argument: &Arg, value: &OsStr) -> Result<(), String> {
     flag.push(value);
     // By itself, so that nothing else can be at fault.
     let alone = Command::new("").no_binary_name(true).arg(argument.clone());
-    alone.try_get_matches_from([flag]).map(drop).map_err(|error| match (error.source(), error.get(ContextKind::ValidValue)) {
-        (Some(source), _) => source.to_string(),
-        (None, Some(ContextValue::Strings(values))) => format!("it must be one of {}", values.join(", ")),
-        _ => error.to_string(),
+    alone.try_get_matches_from([flag]).map(drop).map_err(|error| {
+        match (error.source(), error.get(ContextKind::ValidValue)) {
+            (Some(source), _) => source.to_string(),
+            (None, Some(ContextValue::Strings(values))) => format!("it must be one of {}", values.join(", ")),
+            _ => error.to_string(),
+        }
     })
 }

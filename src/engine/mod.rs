@@ -125,13 +125,21 @@ impl Engine {
             answer.await.map_err(|_| EngineError::Stopped)?
         };
         let result = match deadline {
-            Some(deadline) => tokio::time::timeout_at(deadline, work).await.unwrap_or(Err(EngineError::DeadlineExceeded)),
+            Some(deadline) => {
+                tokio::time::timeout_at(deadline, work).await.unwrap_or(Err(EngineError::DeadlineExceeded))
+            }
             None => work.await,
         };
         match &result {
             Ok(answer) => {
                 count.0 = Outcome::Answered;
-                metrics::stages(lane.name(), answer.timings.total, answer.timings.tokenize, answer.timings.queue, answer.timings.inference);
+                metrics::stages(
+                    lane.name(),
+                    answer.timings.total,
+                    answer.timings.tokenize,
+                    answer.timings.queue,
+                    answer.timings.inference,
+                );
             }
             Err(error) => count.0 = error.outcome(),
         }
@@ -153,7 +161,9 @@ impl EngineError {
         match self {
             Self::QueueFull { .. } => Outcome::Refused,
             Self::DeadlineExceeded => Outcome::Expired,
-            Self::Stopped | Self::Panicked | Self::Document(DocumentError::Tokenizer(_) | DocumentError::Inference(_)) => Outcome::Defect,
+            Self::Stopped
+            | Self::Panicked
+            | Self::Document(DocumentError::Tokenizer(_) | DocumentError::Inference(_)) => Outcome::Defect,
             Self::Document(_) => Outcome::Failed,
         }
     }

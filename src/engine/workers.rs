@@ -17,7 +17,10 @@ use super::{
     job::{ActiveJob, Job},
     queue::{Queue, Slice},
 };
-use crate::{metrics, tagger::{InferenceError, Tagger, WindowRequest, WindowScores}};
+use crate::{
+    metrics,
+    tagger::{InferenceError, Tagger, WindowRequest, WindowScores},
+};
 
 /// One thread for each lane reads documents (splits them into tokens, far faster than the model takes them), the others encode them.
 #[derive(Debug)]
