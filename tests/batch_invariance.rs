@@ -2,8 +2,10 @@
 
 mod support;
 
+use std::fmt::Debug;
+
 use rasid::{
-    tagger::{TagOptions, TaggerConfig},
+    tagger::{Analysis, TagOptions, TaggerConfig},
     text::Document,
 };
 
@@ -27,11 +29,8 @@ fn alone_and_among_64_mixed_documents_the_answer_is_the_same() {
     for (document, together) in documents.iter().zip(together) {
         let together = together.unwrap();
         let alone = tagger.tag(std::slice::from_ref(document), &plan).pop().unwrap().unwrap();
-        let spans = |analysis: &rasid::tagger::Analysis| -> Vec<_> {
-            analysis.entities.iter().map(|entity| (entity.kind, entity.span)).collect()
-        };
         assert_eq!(spans(&alone), spans(&together));
-        let numbers = |analysis: rasid::tagger::Analysis| -> Vec<f32> {
+        let numbers = |analysis: Analysis| -> Vec<f32> {
             let mut topics = analysis.topics;
             topics.sort_by_key(|score| score.topic);
             let topics = topics.into_iter().map(|score| score.probability);
@@ -51,16 +50,39 @@ fn alone_and_among_64_mixed_documents_the_answer_is_the_same() {
 #[test]
 fn the_size_of_batches_does_not_matter() {
     let document = Document { text: support::arabic_article(), ..Document::default() };
-    let mut answers = [64, 300, 4096].map(|batch_tokens| {
+    let answers = [64, 300, 4096].map(|batch_tokens| {
         let tagger = support::load_tagger(TaggerConfig { batch_tokens, ..TaggerConfig::default() });
         let plan = tagger.plan(&TagOptions { include_all_scores: true, ..TagOptions::default() }).unwrap();
         tagger.tag(std::slice::from_ref(&document), &plan).pop().unwrap().unwrap()
     });
-    let [first, rest @ ..] = &mut answers;
+    assert_same(&answers);
+}
+
+#[test]
+fn the_number_of_threads_does_not_matter() {
+    let tagger = support::tagger();
+    let plan = tagger.plan(&TagOptions { include_all_scores: true, ..TagOptions::default() }).unwrap();
+    let document = Document { text: support::arabic_article(), ..Document::default() };
+    let answers = [1, 2, 3, 7].map(|threads| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| tagger.tag(std::slice::from_ref(&document), &plan)).pop().unwrap().unwrap()
+    });
+    assert_same(&answers);
+}
+
+fn spans(analysis: &Analysis) -> Vec<impl PartialEq + Debug> {
+    analysis.entities.iter().map(|entity| (entity.kind, entity.span)).collect()
+}
+
+fn assert_same(answers: &[Analysis]) {
+    let [first, rest @ ..] = answers else { panic!("nothing to compare") };
     for other in rest {
-        assert_eq!(first.entities.len(), other.entities.len());
+        assert_eq!(spans(first), spans(other));
         for (a, b) in first.topics.iter().zip(&other.topics) {
             assert_eq!(a.topic, b.topic);
+            assert!((a.probability - b.probability).abs() <= 1e-5);
+        }
+        for (a, b) in first.entities.iter().zip(&other.entities) {
             assert!((a.probability - b.probability).abs() <= 1e-5);
         }
     }
