@@ -91,6 +91,8 @@ pub enum Outcome {
     Defect,
     /// Not admitted: the queue was full.
     Refused,
+    /// The engine was shutting down.
+    Stopped,
     /// Its deadline passed.
     Expired,
     /// Its caller went away.
@@ -105,6 +107,7 @@ impl Outcome {
             Self::Failed => "failed",
             Self::Defect => "defect",
             Self::Refused => "refused",
+            Self::Stopped => "stopped",
             Self::Expired => "expired",
             Self::Cancelled => "cancelled",
         }

@@ -161,9 +161,10 @@ impl EngineError {
         match self {
             Self::QueueFull { .. } => Outcome::Refused,
             Self::DeadlineExceeded => Outcome::Expired,
-            Self::Stopped
-            | Self::Panicked
-            | Self::Document(DocumentError::Tokenizer(_) | DocumentError::Inference(_)) => Outcome::Defect,
+            Self::Stopped => Outcome::Stopped,
+            Self::Panicked | Self::Document(DocumentError::Tokenizer(_) | DocumentError::Inference(_)) => {
+                Outcome::Defect
+            }
             Self::Document(_) => Outcome::Failed,
         }
     }

@@ -153,9 +153,11 @@ impl Encoder {
         let outcome = catch_unwind(AssertUnwindSafe(|| self.tagger.encode_each(&requests)));
         let elapsed = started.elapsed();
         self.admission.note_batch(tokens, elapsed, self.workers);
-        metrics::batch(requests.len(), tokens, self.tagger.config().batch_tokens);
         match (outcome, batch) {
-            (Ok(results), _) => self.record(batch, results, elapsed),
+            (Ok(results), _) => {
+                metrics::batch(requests.len(), tokens, self.tagger.config().batch_tokens);
+                self.record(batch, results, elapsed);
+            }
             (Err(_), [slice]) => slice.job.fail(EngineError::Panicked),
             // Each document by itself, so that only the one at fault fails.
             (Err(_), _) => batch.iter().for_each(|slice| self.encode(std::slice::from_ref(slice))),

@@ -28,8 +28,8 @@ pub enum EncoderFormat {
 /// Writes a bundle into the folder `out`.
 ///
 /// `weights` is a safetensors file named as [`crate::encoder::Encoder::load`] asks for, `embeddings` a GGUF with the Q4_0 word
-/// embeddings, `tokenizer` a `tokenizer.json`, whose compact form is made too if it is a Unigram, and `manifest` a manifest whose `files` and `revision` are replaced, so another
-/// bundle's will do as a draft.
+/// embeddings, `tokenizer` a `tokenizer.json`, whose compact form is made too if it is a Unigram, and `manifest` a manifest whose
+/// `files` and `revision` are replaced, so another bundle's will do as a draft.
 ///
 /// # Errors
 /// If a file cannot be read or written, or is not what it should be.
