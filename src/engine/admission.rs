@@ -10,27 +10,8 @@ use std::{
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError};
 
-use super::EngineError;
+use super::{EngineError, Lane};
 use crate::metrics;
-
-/// How a document waits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Lane {
-    /// Refused at once if the queue is full; goes before bulk work.
-    Interactive,
-    /// Waits for room, and leaves a quarter of the queue to interactive work; keeps a quarter of each batch.
-    Bulk,
-}
-
-impl Lane {
-    /// As it stands in metrics.
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Self::Interactive => "interactive",
-            Self::Bulk => "bulk",
-        }
-    }
-}
 
 /// UTF-8 bytes a token stands for, on the low side of what the vocabulary needs for news, so that the estimate is a high one.
 const BYTES_PER_TOKEN: usize = 4;

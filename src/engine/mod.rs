@@ -7,6 +7,7 @@
 mod admission;
 mod job;
 mod queue;
+mod ticket;
 mod workers;
 
 use std::{sync::Arc, time::Duration};
@@ -16,8 +17,8 @@ use tokio::{sync::oneshot, time::Instant};
 
 use self::{admission::Admission, job::Job, workers::Workers};
 pub use self::{
-    admission::Lane,
     job::{Answer, StageTimings},
+    ticket::{Lane, Tenant, Ticket},
 };
 use crate::{
     metrics::{self, Outcome},
@@ -108,13 +109,8 @@ impl Engine {
     ///
     /// # Errors
     /// [`EngineError`]; `QueueFull` only in [`Lane::Interactive`], other lanes wait for room.
-    pub async fn tag(
-        &self,
-        document: Document,
-        plan: Arc<Plan>,
-        deadline: Option<Instant>,
-        lane: Lane,
-    ) -> Result<Answer, EngineError> {
+    pub async fn tag(&self, document: Document, plan: Arc<Plan>, ticket: &Ticket) -> Result<Answer, EngineError> {
+        let Ticket { lane, deadline, .. } = *ticket;
         let arrived = Instant::now();
         let mut count = Count(Outcome::Cancelled);
         let work = async {

@@ -2,16 +2,16 @@
 
 use std::sync::Arc;
 
-use tokio::time::Instant;
-use tonic::Status;
+use tonic::{Request, Status};
 
 use super::{
+    deadline::deadline,
     request::Options,
     response,
     status::{CallError, to_rpc_status},
 };
 use crate::{
-    engine::{Engine, Lane, StageTimings},
+    engine::{Engine, Lane, StageTimings, Tenant, Ticket},
     proto::v1,
     tagger::Plan,
     text::OffsetUnit,
@@ -24,22 +24,21 @@ pub struct Call {
     pub plan: Arc<Plan>,
     /// The unit of offsets in the answer.
     pub unit: OffsetUnit,
-    /// When the answer must be on its way.
-    pub deadline: Option<Instant>,
-    /// How documents wait.
-    pub lane: Lane,
+    /// Who calls, how its documents wait, and until when.
+    pub ticket: Ticket,
+}
+
+/// What all documents of a call bring along. The tenant is the one that authentication has noted, if there is any.
+pub fn ticket<T>(request: &Request<T>, lane: Lane) -> Ticket {
+    let tenant = request.extensions().get::<Tenant>().cloned().unwrap_or_default();
+    Ticket { tenant, lane, deadline: deadline(request) }
 }
 
 impl Call {
     /// Checks a call's options against the model.
-    pub fn new(
-        engine: &Engine,
-        options: Option<v1::TagOptions>,
-        deadline: Option<Instant>,
-        lane: Lane,
-    ) -> Result<Self, CallError> {
+    pub fn new(engine: &Engine, options: Option<v1::TagOptions>, ticket: Ticket) -> Result<Self, CallError> {
         let Options { tag, unit } = Options::try_from(options)?;
-        Ok(Self { plan: Arc::new(engine.tagger().plan(&tag)?), unit, deadline, lane })
+        Ok(Self { plan: Arc::new(engine.tagger().plan(&tag)?), unit, ticket })
     }
 
     /// Tags one document; `path` is its place in the request.
@@ -49,7 +48,7 @@ impl Call {
         document: v1::Document,
         path: String,
     ) -> Result<(v1::Analysis, StageTimings), CallError> {
-        let answer = engine.tag(document.into(), Arc::clone(&self.plan), self.deadline, self.lane).await;
+        let answer = engine.tag(document.into(), Arc::clone(&self.plan), &self.ticket).await;
         let answer = answer.map_err(|source| CallError::Engine { path, source })?;
         let manifest = engine.tagger().manifest();
         Ok((response::analysis(answer.analysis, &answer.document, self.unit, manifest), answer.timings))

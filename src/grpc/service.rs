@@ -8,8 +8,7 @@ use tokio::time::Instant;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{
-    call::Call,
-    deadline::deadline,
+    call::{Call, ticket},
     response,
     shared::Shared,
     status::CallError,
@@ -39,9 +38,9 @@ impl TaggerService for Tagging {
 
     async fn tag(&self, request: Request<v1::TagRequest>) -> Result<Response<v1::TagResponse>, Status> {
         let engine = self.shared.engine()?;
-        let deadline = deadline(&request);
+        let ticket = ticket(&request, Lane::Interactive);
         let v1::TagRequest { document, options } = request.into_inner();
-        let call = Call::new(engine, options, deadline, Lane::Interactive)?;
+        let call = Call::new(engine, options, ticket)?;
         let missing = || CallError::Field { field: "document".to_owned(), problem: "is required".to_owned() };
         let document = document.ok_or_else(missing)?;
         let (analysis, timings) = call.tag(engine, document, "document".to_owned()).await?;
@@ -55,10 +54,10 @@ impl TaggerService for Tagging {
     async fn batch_tag(&self, request: Request<v1::BatchTagRequest>) -> Result<Response<v1::BatchTagResponse>, Status> {
         let engine = self.shared.engine()?;
         let arrived = Instant::now();
-        let deadline = deadline(&request);
+        let ticket = ticket(&request, Lane::Bulk);
         let request = request.into_inner();
         check_batch(&request, &self.shared)?;
-        let call = Call::new(engine, request.options, deadline, Lane::Bulk)?;
+        let call = Call::new(engine, request.options, ticket)?;
         engine.check_room().map_err(|source| CallError::Engine { path: "documents".to_owned(), source })?;
 
         let call = &call;
@@ -83,8 +82,8 @@ impl TaggerService for Tagging {
         request: Request<Streaming<v1::StreamTagRequest>>,
     ) -> Result<Response<TagStream>, Status> {
         self.shared.engine()?;
-        let deadline = deadline(&request);
-        Ok(Response::new(streaming::tag_stream(Arc::clone(&self.shared), request.into_inner(), deadline)))
+        let ticket = ticket(&request, Lane::Bulk);
+        Ok(Response::new(streaming::tag_stream(Arc::clone(&self.shared), request.into_inner(), ticket)))
     }
 
     async fn get_model_info(

@@ -14,7 +14,7 @@ use tonic::{Status, Streaming};
 
 use super::{call::Call, response, shared::Shared, status::CallError};
 use crate::{
-    engine::{EngineError, Lane},
+    engine::{EngineError, Ticket},
     proto::v1::{self, stream_tag_request::Message},
 };
 
@@ -22,11 +22,8 @@ use crate::{
 pub type TagStream = Pin<Box<dyn Stream<Item = Result<v1::StreamTagResponse, Status>> + Send>>;
 
 /// Answers a stream of documents. Polled by the transport only as far as the client takes results, it reads on only then.
-pub fn tag_stream(
-    shared: Arc<Shared>,
-    inbound: Streaming<v1::StreamTagRequest>,
-    deadline: Option<Instant>,
-) -> TagStream {
+pub fn tag_stream(shared: Arc<Shared>, inbound: Streaming<v1::StreamTagRequest>, ticket: Ticket) -> TagStream {
+    let deadline = ticket.deadline;
     let expired = async move {
         match deadline {
             Some(deadline) => sleep_until(deadline).await,
@@ -38,7 +35,7 @@ pub fn tag_stream(
         let source = EngineError::DeadlineExceeded;
         is_late.then(|| Err(Status::from(CallError::Engine { path: "stream".to_owned(), source })))
     };
-    let results = open(shared, inbound, deadline).into_stream().try_flatten();
+    let results = open(shared, inbound, ticket).into_stream().try_flatten();
     // The end of the stream is looked at when it is reached, not when it is built.
     let end = stream::once(async {}).filter_map(move |()| too_late());
     results.take_until(expired).chain(end).boxed()
@@ -48,7 +45,7 @@ pub fn tag_stream(
 async fn open(
     shared: Arc<Shared>,
     mut inbound: Streaming<v1::StreamTagRequest>,
-    deadline: Option<Instant>,
+    ticket: Ticket,
 ) -> Result<TagStream, Status> {
     let draining = shared.draining.clone();
     let first = tokio::select! {
@@ -61,7 +58,7 @@ async fn open(
         None => (v1::StreamConfig::default(), None),
     };
     let in_flight = in_flight(&config, shared.max_in_flight)?;
-    let call = Call::new(shared.engine()?, config.options, deadline, Lane::Bulk)?;
+    let call = Call::new(shared.engine()?, config.options, ticket)?;
 
     let half_closed = Arc::new(AtomicBool::new(false));
     let later = documents(inbound, Arc::clone(&half_closed)).take_until(draining.clone().cancelled_owned());
