@@ -33,4 +33,5 @@ pub mod metrics;
 pub mod model;
 pub mod proto;
 pub mod tagger;
+pub mod telemetry;
 pub mod text;

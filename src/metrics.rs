@@ -1,6 +1,6 @@
 //! What the service counts and times, as Prometheus reads it. Nothing is kept unless [`serve`] has installed the recorder.
 
-use std::{future::Future, net::SocketAddr, time::Duration};
+use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
 
 use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder};
@@ -60,7 +60,8 @@ pub fn serve(address: SocketAddr) -> Result<impl Future<Output = ()> + Send, Met
 }
 
 fn describe() {
-    describe_counter!("rasid_requests_total", Unit::Count, "Calls that have ended, by method and status code.");
+    describe_counter!("rasid_requests_total", Unit::Count, "Calls that have ended, by method, status code and key.");
+    describe_gauge!("rasid_requests_in_flight", Unit::Count, "Calls that have not ended, by method.");
     describe_histogram!("rasid_request_seconds", Unit::Seconds, "Time of a call, by method.");
     describe_counter!("rasid_documents_total", Unit::Count, "Documents that have left the engine, by outcome.");
     describe_histogram!("rasid_document_seconds", Unit::Seconds, "From a document's arrival to its answer, by lane.");
@@ -114,9 +115,15 @@ impl Outcome {
     }
 }
 
-/// A call has ended.
-pub fn request(method: &'static str, code: &'static str, elapsed: Duration) {
-    counter!("rasid_requests_total", "method" => method, "code" => code).increment(1);
+/// A call has come in.
+pub fn request_started(method: &'static str) {
+    gauge!("rasid_requests_in_flight", "method" => method).increment(1);
+}
+
+/// A call has ended; `key` is the name of whoever called.
+pub fn request_ended(method: &'static str, code: &'static str, key: &Arc<str>, elapsed: Duration) {
+    gauge!("rasid_requests_in_flight", "method" => method).decrement(1);
+    counter!("rasid_requests_total", "method" => method, "code" => code, "key" => Arc::clone(key)).increment(1);
     histogram!("rasid_request_seconds", "method" => method).record(elapsed);
 }
 

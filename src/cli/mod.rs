@@ -20,6 +20,7 @@ use crate::{
     model::ModelError,
     proto::JsonError,
     tagger::{DocumentError, InferenceError, OptionsError},
+    telemetry::TelemetryError,
     text::Document,
 };
 
@@ -64,8 +65,8 @@ enum CliError {
     Listen { address: std::net::SocketAddr, source: io::Error },
     #[error("cannot start the runtime: {0}")]
     Runtime(#[source] io::Error),
-    #[error("{0:?} is not a log filter: {1}")]
-    LogFilter(String, #[source] tracing_subscriber::filter::ParseError),
+    #[error(transparent)]
+    Telemetry(#[from] TelemetryError),
     #[error("cannot start the compute threads: {0}")]
     Pool(#[from] rayon::ThreadPoolBuildError),
     #[error(transparent)]

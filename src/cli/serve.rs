@@ -1,22 +1,16 @@
 //! `rasid serve`.
 
-use std::{
-    ffi::OsString,
-    io::{self, IsTerminal},
-    path::PathBuf,
-    process::ExitCode,
-    time::Duration,
-};
+use std::{ffi::OsString, path::PathBuf, process::ExitCode, time::Duration};
 
 use anstream::println;
 use clap::{ArgMatches, Args, Command};
 use tokio::net::TcpListener;
-use tracing_subscriber::EnvFilter;
 
 use super::CliError;
 use crate::{
-    config::{ConfigError, Layers, LogFormat, ServeSettings, unknown_variables},
+    config::{ConfigError, Layers, ServeSettings, unknown_variables},
     grpc,
+    telemetry::Telemetry,
 };
 
 #[derive(Debug, Args)]
@@ -58,18 +52,19 @@ pub fn run(args: ServeArgs, command: &Command, matches: &ArgMatches, layers: &La
         return Ok(ExitCode::SUCCESS);
     }
     let settings = args.settings;
-    start_log(&settings)?;
-    quiet_panics();
-    for name in unknown_variables(command) {
-        tracing::warn!(name, "there is no setting for this variable");
-    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         // Computing has its own threads; these only move bytes.
         .worker_threads(2)
         .enable_all()
         .build()
         .map_err(CliError::Runtime)?;
+    // Traces are sent by the runtime.
+    let telemetry = runtime.block_on(async { Telemetry::start(&settings.telemetry) })?;
+    for name in unknown_variables(command) {
+        tracing::warn!(name, "there is no setting for this variable");
+    }
     let result = runtime.block_on(serve(settings));
+    telemetry.end();
     // A model that is still loading is of no use any more.
     runtime.shutdown_timeout(Duration::from_secs(1));
     result.map(|()| ExitCode::SUCCESS)
@@ -104,23 +99,4 @@ async fn asked_to_stop() {
         () = interrupted => {}
         () = terminated => {}
     }
-}
-
-fn start_log(settings: &ServeSettings) -> Result<(), CliError> {
-    let filter = EnvFilter::try_new(&settings.log).map_err(|error| CliError::LogFilter(settings.log.clone(), error))?;
-    let log =
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(io::stderr().is_terminal());
-    match settings.log_format {
-        LogFormat::Text => log.init(),
-        LogFormat::Json => log.json().init(),
-    }
-    Ok(())
-}
-
-/// Logs where a thread panicked, but not the message: that of a failed slice holds the text that was sliced.
-fn quiet_panics() {
-    std::panic::set_hook(Box::new(|panic| {
-        let location = panic.location().map(ToString::to_string);
-        tracing::error!(location, "a thread panicked");
-    }));
 }

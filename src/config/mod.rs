@@ -1,14 +1,18 @@
 //! Settings of the commands: every field with its default, unit and range.
 
 mod layers;
+mod telemetry;
 
 use std::{fmt, net::SocketAddr, num::NonZeroUsize, path::PathBuf, str::FromStr, time::Duration};
 
 use candle_core::Device;
-use clap::{Args, ValueEnum, builder::RangedU64ValueParser};
+use clap::{Args, builder::RangedU64ValueParser};
 use thiserror::Error;
 
-pub use self::layers::{ConfigError, Layers, Origin, Setting, unknown_variables};
+pub use self::{
+    layers::{ConfigError, Layers, Origin, Setting, unknown_variables},
+    telemetry::{LogFormat, TelemetrySettings},
+};
 use crate::{
     engine::EngineConfig,
     model::{Bundle, ModelError, ModelSource},
@@ -140,30 +144,13 @@ pub struct ServeSettings {
     #[arg(long, env = "RASID_WORKERS", default_value_t = 1, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(1..=256))]
     pub workers: usize,
 
-    /// Address and port to offer Prometheus metrics on, over HTTP; nowhere unless given.
-    #[arg(long, env = "RASID_METRICS_LISTEN", value_name = "ADDRESS:PORT")]
-    pub metrics_listen: Option<SocketAddr>,
-
     /// Seconds that calls may take to finish after SIGTERM or Ctrl-C.
     #[arg(long, env = "RASID_DRAIN_SECONDS", default_value_t = 30, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(0..=3600))]
     pub drain_seconds: u64,
 
-    /// Form of the log, on standard error.
-    #[arg(long, env = "RASID_LOG_FORMAT", default_value = "text", value_name = "FORMAT")]
-    pub log_format: LogFormat,
-
-    /// What to log: error, warn, info, debug, trace, or a filter like "rasid=debug,h2=warn". Never holds text of documents.
-    #[arg(long, env = "RASID_LOG", default_value = "info", value_name = "FILTER")]
-    pub log: String,
-}
-
-/// Form of the log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum LogFormat {
-    /// Lines for a person.
-    Text,
-    /// One JSON object a line.
-    Json,
+    /// Logs, metrics and traces.
+    #[command(flatten)]
+    pub telemetry: TelemetrySettings,
 }
 
 impl ServeSettings {

@@ -6,6 +6,7 @@ use tonic::{Request, Status};
 
 use super::{
     deadline::deadline,
+    observe::{note_document, note_key},
     request::Options,
     response,
     status::{CallError, to_rpc_status},
@@ -31,6 +32,7 @@ pub struct Call {
 /// What all documents of a call bring along. The tenant is the one that authentication has noted, if there is any.
 pub fn ticket<T>(request: &Request<T>, lane: Lane) -> Ticket {
     let tenant = request.extensions().get::<Tenant>().cloned().unwrap_or_default();
+    note_key(tenant.name());
     Ticket { tenant, lane, deadline: deadline(request) }
 }
 
@@ -49,6 +51,7 @@ impl Call {
         path: String,
     ) -> Result<(v1::Analysis, StageTimings), CallError> {
         let answer = engine.tag(document.into(), Arc::clone(&self.plan), &self.ticket).await;
+        note_document(answer.as_ref().ok().map(|answer| answer.analysis.coverage.analyzed_tokens));
         let answer = answer.map_err(|source| CallError::Engine { path, source })?;
         let manifest = engine.tagger().manifest();
         Ok((response::analysis(answer.analysis, &answer.document, self.unit, manifest), answer.timings))

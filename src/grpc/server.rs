@@ -72,7 +72,7 @@ pub async fn serve(
     settings: ServeSettings,
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<(), ServeError> {
-    if let Some(address) = settings.metrics_listen {
+    if let Some(address) = settings.telemetry.metrics_listen {
         tokio::spawn(metrics::serve(address)?);
         tracing::info!(%address, "offering metrics");
     }

@@ -1,19 +1,13 @@
 //! The one place where failures become gRPC statuses.
 
-use std::{
-    collections::HashMap,
-    sync::{
-        LazyLock,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::{collections::HashMap, fmt, time::Duration};
 
 use prost::Message;
 use thiserror::Error;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt, pb};
 
+use super::observe::request_id;
 use crate::{
     engine::EngineError,
     tagger::{DocumentError, OptionsError},
@@ -116,7 +110,7 @@ fn engine_status(message: String, path: &str, error: &EngineError) -> Status {
         EngineError::QueueFull { retry_after } => retry(Code::ResourceExhausted, error.to_string(), *retry_after),
         EngineError::DeadlineExceeded => Status::deadline_exceeded(error.to_string()),
         EngineError::Stopped => retry(Code::Unavailable, error.to_string(), NOT_READY_RETRY),
-        EngineError::Panicked => internal(error),
+        EngineError::Panicked => internal(path, error),
         EngineError::Document(document) => match document {
             DocumentError::Blank => {
                 let field = format!("{path}.text");
@@ -132,7 +126,7 @@ fn engine_status(message: String, path: &str, error: &EngineError) -> Status {
             DocumentError::TooManyTokens { limit, actual } => {
                 too_large(message, "DOCUMENT_TOO_LARGE", *limit, *actual, "tokens")
             }
-            DocumentError::Tokenizer(_) | DocumentError::Inference(_) => internal(error),
+            DocumentError::Tokenizer(_) | DocumentError::Inference(_) => internal(path, error),
         },
     }
 }
@@ -167,20 +161,17 @@ fn retry(code: Code, message: String, after: Duration) -> Status {
     Status::with_error_details(code, message, ErrorDetails::with_retry_info(Some(after)))
 }
 
-/// A defect of ours: the caller learns an id, the log under that id what happened.
-fn internal(error: &EngineError) -> Status {
-    let id = request_id();
-    tracing::error!(request_id = id, error = %error, "internal error");
-    let details = ErrorDetails::with_request_info(id, "");
-    Status::with_error_details(Code::Internal, "internal error", details)
+/// A defect of ours: the caller learns the id of its call, the log under that id what happened.
+fn internal(path: &str, error: &EngineError) -> Status {
+    defect(format_args!("{path}: {error}"))
 }
 
-/// An id that no other failure of this service has, also after a restart.
-fn request_id() -> String {
-    static NEXT: AtomicU64 = AtomicU64::new(0);
-    static START: LazyLock<u128> =
-        LazyLock::new(|| SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis()));
-    format!("{:x}-{:x}", *START, NEXT.fetch_add(1, Ordering::Relaxed))
+/// As [`internal`], for what is no document's.
+pub fn defect(what: impl fmt::Display) -> Status {
+    let id = request_id();
+    tracing::error!(request_id = %id, what = %what, "internal error");
+    let details = ErrorDetails::with_request_info(id.to_string(), "");
+    Status::with_error_details(Code::Internal, "internal error", details)
 }
 
 /// The same status as it stands in a result: `google.rpc.Status`.

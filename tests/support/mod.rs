@@ -4,6 +4,8 @@
 #![allow(dead_code)]
 
 pub mod hub;
+pub mod poisoned;
+pub mod process;
 
 use std::{net::SocketAddr, path::PathBuf, sync::OnceLock, time::Duration};
 
