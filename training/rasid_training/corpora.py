@@ -1,0 +1,130 @@
+"""Labelled texts: what `datasets.json` lists, authored articles and a user's own, as documents with names and topics."""
+
+import gzip
+import hashlib
+import json
+import unicodedata
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .labels import ENTITY_TYPES, TOPIC_IDS, TOPICS, related
+from .text import natural
+
+#: Sets whose MISC is another notion than CoNLL's, so that nothing is learnt from it.
+OTHER_MISC = {"wnut17", "re3d_names"}
+
+Entity = tuple[int, int, int]
+"""First character, first character after, type."""
+Field = tuple[str, list[Entity]]
+Object = dict[str, Any]
+
+
+@dataclass
+class Document:
+    """A text with what is known of it. `entities` is None where no names are annotated."""
+
+    lang: str
+    fields: list[Field]
+    """Title (perhaps) and text, each with its entities."""
+    has_entities: bool = False
+    has_misc: bool = True
+    topics: list[int] = field(default_factory=lambda: [-1] * len(TOPICS))
+    """By topic: 1, 0, or -1 for unknown."""
+    source: str = ""
+    row: int = 0
+    weight: float = 1.0
+
+
+def lines(path: Path) -> Iterator[Object]:
+    """Objects of a JSON Lines file, packed or not."""
+    with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as file:
+        for line in file:
+            if line.strip():
+                yield json.loads(line)
+
+
+def entities_of(tags: list[str], spans: list[tuple[int, int]]) -> list[Entity]:
+    """Entities of a BIO2 sequence as character ranges."""
+    found: list[Entity] = []
+    for tag, (start, end) in zip(tags, spans, strict=True):
+        if tag == "O":
+            continue
+        kind = ENTITY_TYPES.index(tag[2:])
+        if tag[0] == "I" and found and found[-1][2] == kind:
+            found[-1] = (found[-1][0], end, kind)
+        else:
+            found.append((start, end, kind))
+    return found
+
+
+def ner_documents(path: Path, entry: Object) -> Iterator[Document]:
+    """Sentences of an entity set in natural spacing."""
+    misc = "MISC" in entry["annotated_types"] and entry["name"] not in OTHER_MISC
+    for row, item in enumerate(lines(path)):
+        text, spans = natural(item["tokens"], item.get("space_after"), entry["join"])
+        entities = [e for e in entities_of(item["tags"], spans) if misc or e[2] != 3]
+        yield Document(item["lang"], [(text, entities)], True, misc, source=entry["name"], row=row)
+
+
+def single_label_targets(topics: list[str], covered: list[str]) -> list[int]:
+    """What a row of a single-label set says of each topic: a topic that may go with its label is unknown, not negative.
+
+    A covered topic that cannot go with the label is negative, and so is any other that is far from all labels of the row.
+    """
+    targets = [-1] * len(TOPICS)
+    near = set().union(*(related(topic) for topic in topics))
+    for topic, index in TOPIC_IDS.items():
+        if topic in topics:
+            targets[index] = 1
+        elif topic not in near:
+            targets[index] = 0
+    return targets
+
+
+def topic_documents(path: Path, entry: Object) -> Iterator[Document]:
+    """Texts of a topic set. Rows without a topic are left out: what they are about is unknown."""
+    multi = entry["name"] in ("multilabel_silver", "case2021_task2")
+    for row, item in enumerate(lines(path)):
+        if not item["topics"]:
+            continue
+        if multi:
+            targets = [int(topic in item["topics"]) for topic in TOPICS]
+        else:
+            targets = single_label_targets(item["topics"], entry["covered_topics"])
+        text = item["text"].lower() if entry["name"] == "muc4" else item["text"]
+        yield Document(item["lang"], [(text, [])], topics=targets, source=entry["name"], row=row)
+
+
+def articles(path: Path) -> Iterator[Document]:
+    """Annotated articles: every topic and every name is known."""
+    for row, item in enumerate(lines(path)):
+        fields = []
+        for name in ("title", "text"):
+            own = [(e["start"], e["end"], ENTITY_TYPES.index(e["type"])) for e in item["entities"] if e["field"] == name]
+            fields.append((item[name], sorted(own)))
+        targets = [int(topic in item["topics"]) for topic in TOPICS]
+        yield Document(item["lang"], fields, True, True, targets, source=item["id"], row=row)
+
+
+def held_out(identifier: str) -> bool:
+    """Whether an article is one of the sixth that is never trained on."""
+    return int(hashlib.sha256(identifier.encode()).hexdigest(), 16) % 6 == 0
+
+
+def fingerprint(text: str) -> str:
+    """Equal for texts that differ in spacing, case and punctuation only."""
+    folded = unicodedata.normalize("NFKC", text).casefold()
+    return hashlib.sha256("".join(c for c in folded if c.isalnum()).encode()).hexdigest()
+
+
+def forbidden(folder: Path, entries: list[Object]) -> set[str]:
+    """Fingerprints of every text of a test or dev file, over all languages."""
+    prints = set()
+    for entry in entries:
+        if entry["split"] in ("train", "all"):
+            continue
+        for item in lines(folder / entry["file"]):
+            prints.add(fingerprint(item["text"] if "text" in item else "".join(item["tokens"])))
+    return prints

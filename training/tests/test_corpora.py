@@ -1,0 +1,78 @@
+import gzip
+import json
+
+from rasid_training import corpora, mixture
+from rasid_training.labels import RELATED, TOPIC_IDS, TOPICS, related
+
+CONFIG = {
+    "seed": 1,
+    "tiers": ["open"],
+    "passes": {"ner": 1, "topics": 1, "articles": 1},
+    "weights": {},
+    "dev": [],
+    "dev_from_train": {},
+}
+
+
+def write(path, rows):
+    path.parent.mkdir(exist_ok=True)
+    with gzip.open(path, "wt", encoding="utf-8") as file:
+        file.writelines(json.dumps(row) + "\n" for row in rows)
+
+
+def entry(file, task, split, tier="open", **more):
+    name, lang = file.split("/")[1].split(".")[:2]
+    base = {"file": file, "name": name, "task": task, "lang": lang, "split": split, "licence_tier": tier, "trust": 5}
+    return base | {"annotated_types": ["PER", "ORG", "LOC"], "join": " ", "covered_topics": ["sport", "politics"]} | more
+
+
+def test_related_topics_are_known_and_mutual():
+    assert set(RELATED) == set(TOPICS)
+    for topic in TOPICS:
+        assert topic not in related(topic)
+        assert all(topic in related(other) for other in related(topic))
+
+
+def test_a_missing_topic_is_unknown_where_it_may_go_with_the_label():
+    targets = corpora.single_label_targets(["politics"], ["politics", "sport"])
+    assert targets[TOPIC_IDS["politics"]] == 1
+    assert targets[TOPIC_IDS["security"]] == -1
+    assert targets[TOPIC_IDS["sport"]] == 0
+
+
+def test_tiers_and_texts_of_test_files_are_left_out(tmp_path):
+    train = [
+        {"lang": "en", "tokens": ["Erbil", "is", "far", "."], "tags": ["B-LOC", "O", "O", "O"]},
+        {"lang": "en", "tokens": ["Secret", "words"], "tags": ["O", "O"]},
+    ]
+    write(tmp_path / "ner/a.en.train.jsonl.gz", train)
+    write(tmp_path / "ner/a.en.test.jsonl.gz", [{"lang": "en", "tokens": ["secret", "words", "!"], "tags": ["O"] * 3}])
+    write(tmp_path / "ner/b.en.train.jsonl.gz", train)
+    entries = [
+        entry("ner/a.en.train.jsonl.gz", "ner", "train"),
+        entry("ner/a.en.test.jsonl.gz", "ner", "test"),
+        entry("ner/b.en.train.jsonl.gz", "ner", "train", tier="nc"),
+    ]
+    (tmp_path / "datasets.json").write_text(json.dumps(entries), "utf-8")
+    corpus = mixture.load(CONFIG, tmp_path)
+    assert [source.name for source in corpus.entities] == ["a.en"]
+    assert [document.fields for document in corpus.entities[0].documents] == [[("Erbil is far.", [(0, 5, 2)])]]
+    assert not corpus.entities[0].documents[0].has_misc
+
+
+def test_rows_without_a_topic_say_nothing(tmp_path):
+    write(
+        tmp_path / "topics/c.en.all.jsonl.gz",
+        [
+            {"lang": "en", "text": "A match.", "topics": ["sport"]},
+            {"lang": "en", "text": "The world.", "topics": [], "candidates": ["politics"]},
+        ],
+    )
+    (tmp_path / "datasets.json").write_text(json.dumps([entry("topics/c.en.all.jsonl.gz", "topics", "all")]), "utf-8")
+    corpus = mixture.load(CONFIG, tmp_path)
+    assert [document.fields[0][0] for document in corpus.topics[0].documents] == ["A match."]
+
+
+def test_one_article_in_six_is_held_out():
+    share = sum(corpora.held_out(f"ar_{number:04}") for number in range(3000)) / 3000
+    assert 0.14 < share < 0.19

@@ -1,0 +1,116 @@
+import json
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from rasid_training import mixture, model, train  # noqa: E402
+from rasid_training.corpora import Document  # noqa: E402
+from rasid_training.labels import TAGS  # noqa: E402
+
+CONFIG = {
+    "seed": 3,
+    "tokens": 4000,
+    "warmup": 0.1,
+    "decay": 0.5,
+    "rate": 2e-3,
+    "head_rate": 1e-2,
+    "layer_decay": 0.9,
+    "weight_decay": 0.01,
+    "batch_tokens": 96,
+    "average": 0.9,
+    "tag_smoothing": 0.02,
+    "topic_smoothing": 0.01,
+    "topic_weight": 1.0,
+    "anchor_weight": 0.1,
+    "mask": 0.0,
+    "swap": 0.2,
+    "recase": 0.0,
+    "topic_windows": 2,
+    "save_seconds": 0.0,
+    "evaluate_seconds": 1e9,
+    "evaluate_rows": 4,
+}
+
+
+def small_network():
+    torch.manual_seed(0)
+    words = torch.randn(250002, 32)
+    return model.Network(words, 32, 1, 2, 64, 512)
+
+
+def corpus():
+    found = [Document("en", [("the abc met Def.", [(12, 15, 0)])], True, row=n) for n in range(12)]
+    topics = [0] * 17
+    topics[0] = 1
+    texts = [Document("en", [("guns abc.", [])], topics=topics), Document("en", [("ball def.", [])], topics=topics[::-1])]
+    return mixture.Corpus([mixture.Source("a.en", found, 1)], [mixture.Source("b.en", texts * 6, 1)])
+
+
+def run(folder, tokenizer, **changes):
+    folder.mkdir(exist_ok=True)
+    made = train.Run(small_network(), tokenizer, corpus(), CONFIG | changes, folder)
+    made.train()
+    return made
+
+
+def test_the_loss_falls(tmp_path, tokenizer):
+    run(tmp_path / "a", tokenizer, tokens=12000)
+    lines = [json.loads(line) for line in (tmp_path / "a/curve.jsonl").read_text("utf-8").splitlines()]
+    losses = [line["sentences.entities"] for line in lines if "sentences.entities" in line]
+    assert losses[-1] < losses[0] * 0.7
+
+
+def test_a_run_that_was_cut_off_ends_as_one_that_was_not(tmp_path, tokenizer):
+    whole = run(tmp_path / "whole", tokenizer, tokens=2000)
+
+    class Stop(Exception):  # noqa: N818
+        pass
+
+    half = train.Run(small_network(), tokenizer, corpus(), CONFIG | {"tokens": 2000}, tmp_path / "half")
+    (tmp_path / "half").mkdir()
+    update = half.update
+
+    def until_seven(*batches):
+        if half.step == 7:
+            raise Stop
+        return update(*batches)
+
+    half.update = until_seven
+    with pytest.raises(Stop):
+        half.train()
+    again = train.Run(small_network(), tokenizer, corpus(), CONFIG | {"tokens": 2000}, tmp_path / "half")
+    again.train()
+    assert again.step == whole.step
+    for one, other in zip(again.average, whole.average):
+        assert torch.allclose(one, other, atol=1e-6)
+
+
+def test_outside_may_be_misc_where_misc_is_not_annotated():
+    logits = torch.full((1, 1, len(TAGS)), -4.0)
+    logits[0, 0, TAGS.index("B-MISC")] = 4.0
+    tags = torch.zeros(1, 1, dtype=torch.long)
+    one = torch.ones(1)
+    unknown = model.entity_loss(logits, tags, torch.tensor([False]), one, 0.0)
+    known = model.entity_loss(logits, tags, torch.tensor([True]), one, 0.0)
+    assert unknown < 0.01
+    assert known > 5
+
+
+def test_unknown_topics_cost_nothing():
+    logits = torch.tensor([[5.0] * 17])
+    targets = torch.full((1, 17), -1)
+    targets[0, 0] = 1
+    assert model.topic_loss(logits, targets, torch.ones(1), 0.0) < 0.01
+
+
+def test_weights_survive_the_way_to_the_bundle_and_back():
+    first, second = small_network(), small_network()
+    with torch.no_grad():
+        for parameter in first.parameters():
+            parameter.add_(0.1)
+    model.from_hugging_face(second, model.to_hugging_face(first.state_dict()))
+    ids = torch.tensor([[0, 5, 9, 2]])
+    present = torch.ones_like(ids, dtype=torch.bool)
+    second.words.weight.data = first.words.weight.data
+    assert torch.allclose(first(ids, present)[0], second(ids, present)[0], atol=1e-6)
