@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import pytest
+
 from rasid_training import authored
 
 GOOD = """en_0001
