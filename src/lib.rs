@@ -27,6 +27,7 @@ pub mod cli;
 pub mod config;
 pub mod encoder;
 pub mod engine;
+pub mod eval;
 pub mod grpc;
 pub mod heads;
 pub mod metrics;

@@ -2,7 +2,7 @@
 
 mod support;
 
-use rasid::proto::v1;
+use rasid::{model::Bundle, proto::v1};
 use support::{TestServer, arabic_article, articles, text};
 
 async fn tag(server: &TestServer, document: v1::Document, options: v1::TagOptions) -> v1::Analysis {
@@ -98,8 +98,12 @@ async fn evidence_adds_up_to_the_logit() {
     let one = tag(&server, document(), with_evidence.clone()).await;
     let security = one.topics.iter().find(|score| score.topic == "security").unwrap();
     let evidence = one.evidence.iter().find(|evidence| evidence.topic == "security").unwrap();
-    let logit = (security.probability / (1.0 - security.probability)).ln();
-    let bias = logit - evidence.weight;
+    // Before calibration.
+    let manifest = Bundle::open(support::model_folder()).unwrap().into_manifest();
+    let spec = manifest.topics.iter().find(|topic| topic.id == "security").unwrap();
+    let logit =
+        |score: &v1::TopicScore| ((score.probability / (1.0 - score.probability)).ln() - spec.bias) / spec.scale;
+    let bias = logit(security) - evidence.weight;
     // Of two equal ones in one window: half each.
     let two = tag(
         &server,
@@ -108,7 +112,7 @@ async fn evidence_adds_up_to_the_logit() {
     )
     .await;
     let security = two.topics.iter().find(|score| score.topic == "security").unwrap();
-    let logit = (security.probability / (1.0 - security.probability)).ln();
+    let logit = logit(security);
     let sum: f32 =
         two.evidence.iter().filter(|evidence| evidence.topic == "security").map(|evidence| evidence.weight).sum();
     assert!((sum + bias - logit).abs() < 1e-3, "{sum} + {bias} is not {logit}");

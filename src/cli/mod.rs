@@ -1,6 +1,7 @@
-//! The command line: `rasid tag`, `rasid serve`, `rasid model`, `rasid bench`.
+//! The command line: `rasid tag`, `rasid serve`, `rasid eval`, `rasid model`, `rasid bench`.
 
 mod bench;
+mod eval;
 mod input;
 mod model;
 mod pretty;
@@ -16,6 +17,7 @@ use thiserror::Error;
 
 use self::input::{InputFormat, InputOptions, Unreadable};
 use crate::{
+    eval::EvalError,
     grpc::ServeError,
     model::ModelError,
     proto::JsonError,
@@ -39,6 +41,8 @@ enum Command {
     Tag(tag::TagArgs),
     /// Serve over gRPC.
     Serve(serve::ServeArgs),
+    /// Score a model on annotated data, by the same code that serves.
+    Eval(eval::EvalArgs),
     /// Look at model bundles, and make them.
     Model(model::ModelArgs),
     /// Measure how fast it is on this machine.
@@ -73,6 +77,10 @@ enum CliError {
     Serve(#[from] ServeError),
     #[error("{}: {} {}", .0.id, .0.field, .0.problem)]
     Unreadable(Unreadable),
+    #[error(transparent)]
+    Eval(#[from] EvalError),
+    #[error("nothing to evaluate: name files with --ner, --topics or --articles")]
+    NothingToEvaluate,
     #[error("no documents in the files")]
     NoDocuments,
     #[error(transparent)]
@@ -120,6 +128,7 @@ pub fn run() -> ExitCode {
     let result = match cli.command {
         Command::Tag(args) => tag::run(&args),
         Command::Serve(args) => serve::run(args, &command, &matches, &layers),
+        Command::Eval(args) => eval::run(&args),
         Command::Model(args) => model::run(&args),
         Command::Bench(args) => bench::run(&args),
     };

@@ -99,7 +99,7 @@ pub fn model_info(engine: &Engine, shared: &Shared) -> v1::GetModelInfoResponse 
         description: topic.description.clone(),
         default_threshold: topic.threshold,
         iptc_code: topic.iptc_code.clone(),
-        calibrated: manifest.calibration.calibrated,
+        calibrated: manifest.calibration.calibrated && topic.fitted,
     };
     let entity_type =
         |kind: &EntityTypeSpec| v1::EntityTypeInfo { r#type: kind.id.clone(), description: kind.description.clone() };

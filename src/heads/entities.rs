@@ -39,7 +39,7 @@ pub struct EntitySpan {
     /// First byte after.
     pub end: usize,
     /// Mean probability of the chosen tags over the entity's words.
-    pub probability: f32,
+    pub score: f32,
 }
 
 /// Tag 0 is `O`; type `t` begins with tag `2t + 1` and goes on with `2t + 2`.
@@ -178,8 +178,8 @@ fn span(kind: usize, words: &[Tagged], tags: &[usize]) -> Option<EntitySpan> {
     let probabilities = words[first..=last].iter().zip(&tags[first..=last]);
     let known: Vec<f32> =
         probabilities.filter_map(|(tagged, &tag)| Some(tagged.log_probabilities.get(tag)?.exp())).collect();
-    let probability = if known.is_empty() { 0.0 } else { known.iter().sum::<f32>() / known.len() as f32 };
-    Some(EntitySpan { kind, start: words[first].word.start, end: words[last].word.end, probability })
+    let score = if known.is_empty() { 0.0 } else { known.iter().sum::<f32>() / known.len() as f32 };
+    Some(EntitySpan { kind, start: words[first].word.start, end: words[last].word.end, score })
 }
 
 #[cfg(test)]
@@ -260,7 +260,7 @@ mod tests {
                 prop_assert!(before <= span.start && span.start < span.end);
                 let content = &text[span.start..span.end];
                 prop_assert_eq!(content.trim(), content);
-                prop_assert!(span.probability > 0.0 && span.probability <= 1.0);
+                prop_assert!(span.score > 0.0 && span.score <= 1.0);
                 before = span.end;
             }
         }

@@ -1,4 +1,4 @@
-//! Topics: from pooled hidden states to calibrated probabilities.
+//! Topics: from pooled hidden states to logits.
 
 use candle_core::{D, Result, Tensor};
 use candle_nn::{Linear, Module};
@@ -64,9 +64,4 @@ impl WeightedMean {
     pub fn mean(&self) -> Vec<f32> {
         self.sum.iter().map(|sum| (sum / self.weight) as f32).collect()
     }
-}
-
-/// Platt scaling (Platt 1999): the probability behind a logit.
-pub fn probability(logit: f32, scale: f32, bias: f32) -> f32 {
-    1.0 / (1.0 + (-(scale * logit + bias)).exp())
 }

@@ -95,6 +95,25 @@ pub struct EntityTypeSpec {
     pub id: String,
     /// What it covers, in a sentence.
     pub description: String,
+    /// How the model's own probability of an entity becomes a calibrated one; none takes it as it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub calibration: Option<PlattSpec>,
+}
+
+/// Platt scaling of a probability: it becomes `sigmoid(scale · logit(probability) + bias)`.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PlattSpec {
+    /// Above 0.
+    pub scale: f32,
+    /// See `scale`.
+    pub bias: f32,
+}
+
+impl PlattSpec {
+    fn is_valid(&self) -> bool {
+        self.scale.is_finite() && self.scale > 0.0 && self.bias.is_finite()
+    }
 }
 
 /// A topic.
@@ -113,6 +132,18 @@ pub struct TopicSpec {
     pub scale: f32,
     /// See `scale`.
     pub bias: f32,
+    /// Whether scale, bias and threshold are its own. If not, there were too few examples of it to fit on, and they are those of
+    /// all topics together. Without meaning in a bundle that is not calibrated.
+    #[serde(default = "yes", skip_serializing_if = "is_true")]
+    pub fitted: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn is_true(value: &bool) -> bool {
+    *value
 }
 
 /// How scores were made probabilities.
@@ -193,6 +224,11 @@ impl Manifest {
         if self.tags != expected {
             return invalid("tags", format!("must be {expected:?} to match entity_types"));
         }
+        if let Some(kind) =
+            self.entity_types.iter().find(|kind| kind.calibration.is_some_and(|platt| !platt.is_valid()))
+        {
+            return invalid("entity_types", format!("scale and bias of {:?} must be finite, scale above 0", kind.id));
+        }
         let mut seen = HashSet::new();
         for topic in &self.topics {
             if !seen.insert(&topic.id) {
@@ -204,7 +240,7 @@ impl Manifest {
                     format!("threshold of {:?} is {}, must be 0 to 1", topic.id, topic.threshold),
                 );
             }
-            if !(topic.scale.is_finite() && topic.scale > 0.0 && topic.bias.is_finite()) {
+            if !(PlattSpec { scale: topic.scale, bias: topic.bias }).is_valid() {
                 return invalid("topics", format!("scale and bias of {:?} must be finite, scale above 0", topic.id));
             }
         }

@@ -28,6 +28,8 @@ pub struct TopicScore {
     pub topic: usize,
     /// Calibrated probability in [0, 1].
     pub probability: f32,
+    /// What was calibrated: the logit, pooled over the windows.
+    pub logit: f32,
     /// The threshold that was applied.
     pub threshold: f32,
     /// Whether `probability >= threshold`.
@@ -41,8 +43,10 @@ pub struct Entity {
     pub kind: usize,
     /// Where it stands.
     pub span: Span,
-    /// In [0, 1].
+    /// Calibrated probability that span and type are right, in [0, 1].
     pub probability: f32,
+    /// What was calibrated: the model's own probability, in [0, 1].
+    pub score: f32,
 }
 
 /// How much of a document was read.

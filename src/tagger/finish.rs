@@ -6,7 +6,8 @@ use super::{
     Analysis, Coverage, DocumentScores, Entity, Evidence, Language, Plan, Reading, Tagger, TopicScore, Warning,
 };
 use crate::{
-    heads::{entities, topics},
+    heads::{calibration, entities},
+    model::PlattSpec,
     text::{self, Document, Field, Sentence, Span},
 };
 
@@ -40,8 +41,8 @@ impl Tagger {
         let mut topics: Vec<TopicScore> = specs
             .filter_map(|(topic, ((spec, logit), threshold))| {
                 let threshold = (*threshold)?;
-                let probability = topics::probability(logit, spec.scale, spec.bias);
-                Some(TopicScore { topic, probability, threshold, assigned: probability >= threshold })
+                let probability = calibration::probability(logit, spec.scale, spec.bias);
+                Some(TopicScore { topic, probability, logit, threshold, assigned: probability >= threshold })
             })
             .filter(|score| score.assigned || plan.all_scores)
             .collect();
@@ -59,9 +60,15 @@ impl Tagger {
             let logits = &scores.tag_logits[read.start * tags..read.end * tags];
             let words = text::words(document.field(field));
             for span in entities::decode(&words, &reading.tokenized.tokens[read], logits, tags) {
-                if plan.entity_types[span.kind] && span.probability >= plan.entity_threshold {
+                let probability = match self.manifest.entity_types[span.kind].calibration {
+                    Some(PlattSpec { scale, bias }) => {
+                        calibration::probability(calibration::logit(span.score), scale, bias)
+                    }
+                    None => span.score,
+                };
+                if plan.entity_types[span.kind] && probability >= plan.entity_threshold {
                     let place = Span { field, start: span.start, end: span.end };
-                    found.push(Entity { kind: span.kind, span: place, probability: span.probability });
+                    found.push(Entity { kind: span.kind, span: place, probability, score: span.score });
                 }
             }
         }
