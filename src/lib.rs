@@ -23,6 +23,7 @@
 #![warn(missing_docs, missing_debug_implementations)]
 #![warn(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::dbg_macro, clippy::todo)]
 
+pub mod auth;
 pub mod cli;
 pub mod config;
 pub mod encoder;
@@ -36,3 +37,4 @@ pub mod proto;
 pub mod tagger;
 pub mod telemetry;
 pub mod text;
+pub mod watch;

@@ -1,5 +1,7 @@
 //! What the service counts and times, as Prometheus reads it. Nothing is kept unless [`serve`] has installed the recorder.
 
+pub mod security;
+
 use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
 
 use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
@@ -79,6 +81,7 @@ fn describe() {
     );
     describe_gauge!("rasid_queue_capacity_tokens", Unit::Count, "Tokens that may be admitted at a time.");
     describe_gauge!("rasid_model_info", "1, with the name, version and revision of the model that answers.");
+    security::describe();
 }
 
 /// How a document left the engine.

@@ -131,6 +131,27 @@ fn what_is_wrong_on_the_command_line_is_told_by_its_flag() {
 }
 
 #[test]
+fn a_secret_is_not_shown_wherever_it_comes_from() {
+    let hash = "5ec2e7".repeat(11);
+    let pair = format!("desk={}", &hash[..64]);
+    let settings = Settings::new(&format!("api_keys = \"{pair}\""));
+    for (file, environment, flags, origin) in [
+        (Some(settings.path()), &[][..], &[][..], "rasid.toml:1"),
+        (None, &[("RASID_API_KEYS", &*pair)], &[], "RASID_API_KEYS"),
+        (None, &[], &["--api-keys", &pair], "--api-keys"),
+    ] {
+        let page = stdout(&print_config(file.as_deref(), environment, flags));
+        let line = page.lines().find(|line| line.contains("api_keys")).unwrap();
+        assert!(line.starts_with("# api_keys = ********") && line.ends_with(origin), "{line}");
+        assert!(!page.contains("5ec2e7"), "{page}");
+    }
+    let settings = Settings::new(&format!("api_keys = [\"{pair}\"]"));
+    let stderr = failure(&print_config(Some(&settings.path()), &[], &[]));
+    assert!(stderr.contains("rasid.toml:1: api_keys cannot be ********") && !stderr.contains("5ec2e7"), "{stderr}");
+    assert!(!stdout(&print_config(None, &[("RASID_API_KEYS", &*pair)], &["--help"])).contains("5ec2e7"));
+}
+
+#[test]
 fn help_needs_no_settings() {
     let output = print_config(Some(Path::new("no/such.toml")), &[], &["--help"]);
     assert!(stdout(&output).contains("--print-config"));

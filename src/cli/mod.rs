@@ -1,8 +1,9 @@
-//! The command line: `rasid tag`, `rasid serve`, `rasid eval`, `rasid model`, `rasid bench`.
+//! The command line: `rasid tag`, `rasid serve`, `rasid eval`, `rasid model`, `rasid key`, `rasid bench`.
 
 mod bench;
 mod eval;
 mod input;
+mod key;
 mod model;
 mod pretty;
 mod serve;
@@ -17,6 +18,7 @@ use thiserror::Error;
 
 use self::input::{InputFormat, InputOptions, Unreadable};
 use crate::{
+    auth::{KeyError, Problem},
     eval::EvalError,
     grpc::ServeError,
     model::ModelError,
@@ -40,11 +42,13 @@ enum Command {
     /// Tag articles here, without a server.
     Tag(tag::TagArgs),
     /// Serve over gRPC.
-    Serve(serve::ServeArgs),
+    Serve(Box<serve::ServeArgs>),
     /// Score a model on annotated data, by the same code that serves.
     Eval(eval::EvalArgs),
     /// Look at model bundles, and make them.
     Model(model::ModelArgs),
+    /// Make keys for clients, and check a keys file.
+    Key(key::KeyArgs),
     /// Measure how fast it is on this machine.
     Bench(bench::BenchArgs),
 }
@@ -87,6 +91,12 @@ enum CliError {
     Document(DocumentError),
     #[error(transparent)]
     Inference(InferenceError),
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    #[error("{0}")]
+    KeyName(#[source] Problem),
+    #[error("the operating system gives no random numbers: {0}")]
+    Random(#[source] getrandom::Error),
     #[error("cannot reach the server: {0}")]
     Connect(#[source] tonic::transport::Error),
     #[error("cannot write the figures as JSON: {0}")]
@@ -127,9 +137,10 @@ pub fn run() -> ExitCode {
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     let result = match cli.command {
         Command::Tag(args) => tag::run(&args),
-        Command::Serve(args) => serve::run(args, &command, &matches, &layers),
+        Command::Serve(args) => serve::run(*args, &command, &matches, &layers),
         Command::Eval(args) => eval::run(&args),
         Command::Model(args) => model::run(&args),
+        Command::Key(args) => key::run(&args),
         Command::Bench(args) => bench::run(&args),
     };
     match result {

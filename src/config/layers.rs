@@ -26,6 +26,9 @@ const OWN: [&str; 4] = ["config", "print_config", "help", "version"];
 /// Beginnings of variables that Kubernetes sets in every container beside a service named rasid.
 const KUBERNETES: [&str; 2] = ["RASID_SERVICE_", "RASID_PORT"];
 
+/// What stands for a secret.
+const MASK: &str = "********";
+
 /// Where a setting comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
@@ -106,6 +109,8 @@ pub struct Setting {
     pub value: Option<String>,
     /// Where it comes from.
     pub origin: Origin,
+    /// Whether its value is not to be shown.
+    pub is_secret: bool,
 }
 
 impl Layers {
@@ -123,7 +128,8 @@ impl Layers {
                 };
                 let checked = scalar(&value).and_then(|text| check(argument, OsStr::new(&text)).map(|()| text));
                 let checked = checked.map_err(|problem| {
-                    let (origin, name, value) = (origin.clone(), name.clone(), value.to_string());
+                    let value = if is_secret(argument) { MASK.to_owned() } else { value.to_string() };
+                    let (origin, name) = (origin.clone(), name.clone());
                     ConfigError::Value { origin, name, value, problem }
                 })?;
                 // Not mut_arg, which moves the argument to the end.
@@ -139,7 +145,7 @@ impl Layers {
                 check(argument, &value).map_err(|problem| ConfigError::Value {
                     origin: Origin::Environment(variable.to_owned()),
                     name: argument.get_id().to_string(),
-                    value: format!("{value:?}"),
+                    value: if is_secret(argument) { MASK.to_owned() } else { format!("{value:?}") },
                     problem,
                 })?;
             }
@@ -159,17 +165,22 @@ impl Layers {
                 _ => self.file.get(&name).cloned().unwrap_or(Origin::Default),
             };
             let value = matches.get_raw(&name).and_then(|mut values| values.next());
-            Setting { value: value.map(|value| value.to_string_lossy().into_owned()), name, origin }
+            let value = value.map(|value| value.to_string_lossy().into_owned());
+            Setting { value, name, origin, is_secret: is_secret(argument) }
         };
         settings(command).map(setting).collect()
     }
 }
 
 impl fmt::Display for Setting {
-    /// A line of TOML.
+    /// A line of TOML; of what is not to be shown, or is not there, a comment.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { name, value, origin } = self;
+        let Self { name, value, origin, is_secret } = self;
         let Some(value) = value else { return write!(f, "# {name} is not set") };
+        if *is_secret {
+            let line = format!("# {name} = {MASK}");
+            return write!(f, "{line:<44} # {origin}");
+        }
         let line = match value.parse::<Value>() {
             Ok(scalar @ (Value::Integer(_) | Value::Float(_) | Value::Boolean(_))) => format!("{name} = {scalar}"),
             _ => format!("{name} = {}", Value::String(value.clone())),
@@ -185,6 +196,11 @@ pub fn unknown_variables(command: &Command) -> Vec<String> {
         |name: &String| name.starts_with("RASID_") && !KUBERNETES.iter().any(|beginning| name.starts_with(beginning));
     let is_known = |name: &String| command.get_arguments().any(|argument| argument.get_env() == Some(OsStr::new(name)));
     names.filter(|name| is_ours(name) && !is_known(name)).collect()
+}
+
+/// Whether a setting's value is not to be shown: clap hides those of the environment, we all.
+fn is_secret(argument: &Arg) -> bool {
+    argument.is_hide_env_values_set()
 }
 
 /// The arguments of a command that a file may set.

@@ -1,5 +1,6 @@
 //! Settings of the commands: every field with its default, unit and range.
 
+mod access;
 mod layers;
 mod telemetry;
 
@@ -10,6 +11,7 @@ use clap::{Args, builder::RangedU64ValueParser};
 use thiserror::Error;
 
 pub use self::{
+    access::{AccessSettings, ReflectionAccess, Secret},
     layers::{ConfigError, Layers, Origin, Setting, unknown_variables},
     telemetry::{LogFormat, TelemetrySettings},
 };
@@ -143,6 +145,10 @@ pub struct ServeSettings {
     /// Threads that run the model, each with its share of the cores. One answers a lone document soonest.
     #[arg(long, env = "RASID_WORKERS", default_value_t = 1, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(1..=256))]
     pub workers: usize,
+
+    /// Who may call.
+    #[command(flatten)]
+    pub access: AccessSettings,
 
     /// Seconds that calls may take to finish after SIGTERM or Ctrl-C.
     #[arg(long, env = "RASID_DRAIN_SECONDS", default_value_t = 30, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(0..=3600))]
