@@ -34,6 +34,7 @@ pub mod heads;
 pub mod metrics;
 pub mod model;
 pub mod proto;
+pub mod systemd;
 pub mod tagger;
 pub mod telemetry;
 pub mod text;

@@ -2,6 +2,7 @@
 
 mod bench;
 mod eval;
+mod health;
 mod input;
 mod key;
 mod model;
@@ -45,6 +46,8 @@ enum Command {
     Serve(Box<serve::ServeArgs>),
     /// Score a model on annotated data, by the same code that serves.
     Eval(eval::EvalArgs),
+    /// Ask a server whether it serves, as an orchestrator does; the exit status is the answer.
+    Health(health::HealthArgs),
     /// Look at model bundles, and make them.
     Model(model::ModelArgs),
     /// Make keys for clients, and check a keys file.
@@ -71,10 +74,14 @@ enum CliError {
     Json(#[from] JsonError),
     #[error("cannot listen on {address}: {source}")]
     Listen { address: std::net::SocketAddr, source: io::Error },
+    #[error("cannot listen on the socket that systemd has handed over: {0}")]
+    Activation(#[source] io::Error),
     #[error("cannot start the runtime: {0}")]
     Runtime(#[source] io::Error),
     #[error(transparent)]
     Telemetry(#[from] TelemetryError),
+    #[error(transparent)]
+    Health(#[from] health::HealthError),
     #[error("cannot start the compute threads: {0}")]
     Pool(#[from] rayon::ThreadPoolBuildError),
     #[error(transparent)]
@@ -139,6 +146,7 @@ pub fn run() -> ExitCode {
         Command::Tag(args) => tag::run(&args),
         Command::Serve(args) => serve::run(*args, &command, &matches, &layers),
         Command::Eval(args) => eval::run(&args),
+        Command::Health(args) => health::run(&args),
         Command::Model(args) => model::run(&args),
         Command::Key(args) => key::run(&args),
         Command::Bench(args) => bench::run(&args),

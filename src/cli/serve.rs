@@ -1,6 +1,6 @@
 //! `rasid serve`.
 
-use std::{ffi::OsString, path::PathBuf, process::ExitCode, time::Duration};
+use std::{ffi::OsString, net, path::PathBuf, process::ExitCode, time::Duration};
 
 use anstream::println;
 use clap::{ArgMatches, Args, Command};
@@ -9,7 +9,7 @@ use tokio::net::TcpListener;
 use super::CliError;
 use crate::{
     config::{ConfigError, Layers, ServeSettings, unknown_variables},
-    grpc,
+    grpc, systemd,
     telemetry::Telemetry,
 };
 
@@ -52,6 +52,7 @@ pub fn run(args: ServeArgs, command: &Command, matches: &ArgMatches, layers: &La
         return Ok(ExitCode::SUCCESS);
     }
     let settings = args.settings;
+    let handed_over = systemd::listener().map_err(CliError::Activation)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         // Computing has its own threads; these only move bytes.
         .worker_threads(2)
@@ -63,19 +64,25 @@ pub fn run(args: ServeArgs, command: &Command, matches: &ArgMatches, layers: &La
     for name in unknown_variables(command) {
         tracing::warn!(name, "there is no setting for this variable");
     }
-    let result = runtime.block_on(serve(settings));
+    let result = runtime.block_on(serve(handed_over, settings));
     telemetry.end();
     // A model that is still loading is of no use any more.
     runtime.shutdown_timeout(Duration::from_secs(1));
     result.map(|()| ExitCode::SUCCESS)
 }
 
-async fn serve(settings: ServeSettings) -> Result<(), CliError> {
+async fn serve(handed_over: Option<net::TcpListener>, settings: ServeSettings) -> Result<(), CliError> {
     let failed = |source| CliError::Listen { address: settings.listen, source };
-    let listener = TcpListener::bind(settings.listen).await.map_err(failed)?;
+    let listener = match handed_over {
+        Some(listener) => TcpListener::from_std(listener).map_err(failed)?,
+        None => TcpListener::bind(settings.listen).await.map_err(failed)?,
+    };
     let address = listener.local_addr().map_err(failed)?;
     tracing::info!(%address, model = %settings.model.model, "listening");
-    Ok(grpc::serve(listener, settings, asked_to_stop()).await?)
+    tokio::select! {
+        served = grpc::serve(listener, settings, asked_to_stop()) => Ok(served?),
+        () = systemd::watchdog() => Ok(()),
+    }
 }
 
 async fn asked_to_stop() {

@@ -19,6 +19,7 @@ use crate::{
     metrics::{self, MetricsError},
     model::ModelError,
     proto::{self, v1::tagger_service_server::TaggerServiceServer},
+    systemd,
 };
 
 /// Dead connections are found by pings after this long.
@@ -101,6 +102,7 @@ pub async fn serve(
         load(&shared, &settings).await?;
         set_health(&health, ServingStatus::Serving).await;
         tracing::info!("serving");
+        systemd::ready("serving");
         std::future::pending::<Result<(), ServeError>>().await
     };
     tokio::select! {
@@ -108,6 +110,7 @@ pub async fn serve(
         () = shutdown => {}
     }
     tracing::info!("shutting down");
+    systemd::stopping();
     set_health(&health, ServingStatus::NotServing).await;
     draining.cancel();
     match tokio::time::timeout(settings.drain(), transport).await {

@@ -51,8 +51,9 @@ impl Process {
         if !flags.contains(&"--model") {
             command.arg("--model").arg(super::model_folder());
         }
-        command.args(flags).stderr(fs::File::create(folder.path().join("log")).unwrap()).stdout(Stdio::null());
+        command.args(flags);
         change(&mut command);
+        command.stderr(fs::File::create(folder.path().join("log")).unwrap()).stdout(Stdio::null());
         Self { address, metrics, child: command.spawn().unwrap(), folder }
     }
 
