@@ -1,7 +1,7 @@
 """Annotated articles as people write them: marked-up text to JSON Lines, with every complaint that a machine can make.
 
-`python -m rasid_training.authored FOLDER` reads all `*.txt` of a folder and writes `FOLDER.jsonl` beside it. The format is that of
-`training/authored/GUIDE.md`.
+`python -m rasid_training.authored FOLDER` reads all `*.txt` of a folder and writes `FOLDER.jsonl` beside it.
+The format is that of `training/authored/GUIDE.md`.
 """
 
 import json

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from .detokenize import natural
 from .labels import ENTITY_TYPES, TOPIC_IDS, TOPICS, related
-from .text import natural
 
 #: Sets whose MISC is another notion than CoNLL's, so that nothing is learnt from it.
 OTHER_MISC = {"wnut17", "re3d_names"}
@@ -63,7 +63,7 @@ def ner_documents(path: Path, entry: Object) -> Iterator[Document]:
     """Sentences of an entity set in natural spacing."""
     misc = "MISC" in entry["annotated_types"] and entry["name"] not in OTHER_MISC
     for row, item in enumerate(lines(path)):
-        text, spans = natural(item["tokens"], item.get("space_after"), entry["join"])
+        text, spans = natural(item["tokens"], item["lang"], item.get("space_after"), entry["join"])
         entities = [e for e in entities_of(item["tags"], spans) if misc or e[2] != 3]
         yield Document(item["lang"], [(text, entities)], True, misc, source=entry["name"], row=row)
 

@@ -1,22 +1,19 @@
-from rasid_training.text import natural, sentences, words
+import json
+from pathlib import Path
+
+import pytest
+
+from rasid_training.detokenize import natural
+from rasid_training.text import sentences, words
+
+CASES = json.loads((Path(__file__).parents[2] / "tests/data/detokenize.json").read_text("utf-8"))
 
 
-def test_punctuation_closes_up_to_its_neighbours():
-    text, spans = natural(["He", "said", ":", '"', "Go", "(", "now", ")", '"', ",", "twice", "."], None, " ")
-    assert text == 'He said: "Go (now)", twice.'
-    assert [text[s:e] for s, e in spans][4] == "Go"
-
-
-def test_arabic_marks_close_up():
-    assert natural(["وصل", "الوفد", "،", "ثم", "غادر", "؟"], None, " ")[0] == "وصل الوفد، ثم غادر؟"
-
-
-def test_given_spacing_is_kept():
-    assert natural(["a", "-", "b", "c"], [False, False, True, True], " ")[0] == "a-b c"
-
-
-def test_characters_are_joined():
-    assert natural(list("東京で"), None, "")[0] == "東京で"
+@pytest.mark.parametrize("case", CASES)
+def test_text_is_put_together_as_serving_evaluates_it(case):
+    text, spans = natural(case["tokens"], case["language"], case.get("space_after"), case.get("join", " "))
+    assert text == case["text"]
+    assert len(spans) == len(case["tokens"])
 
 
 def test_words_keep_hyphens_and_part_characters_of_unspaced_scripts():
