@@ -16,6 +16,10 @@ use tonic_types::StatusExt;
 async fn calls_before_the_model_is_there_are_told_to_come_back() {
     let mut server = TestServer::start_cold(&[]).await;
     assert_eq!(server.health().await, ServingStatus::NotServing);
+    // It is alive all the same.
+    let alive = HealthCheckRequest { service: "grpc.health.v1.Health".to_owned() };
+    let alive = HealthClient::new(server.channel().await).check(alive).await.unwrap().into_inner();
+    assert_eq!(alive.status(), ServingStatus::Serving);
     let request = v1::TagRequest { document: Some(text("Rain.")), options: None };
     let status = server.client().await.tag(request.clone()).await.unwrap_err();
     assert_eq!(status.code(), Code::Unavailable);

@@ -79,6 +79,8 @@ pub async fn serve(
     }
     let shared = Arc::new(Shared::new(&settings));
     let (health, health_service) = tonic_health::server::health_reporter();
+    // For probes of life: health itself serves as long as the process does.
+    health.set_service_status("grpc.health.v1.Health", ServingStatus::Serving).await;
     set_health(&health, ServingStatus::NotServing).await;
     let draining = shared.draining.clone();
     let transport = Server::builder()
