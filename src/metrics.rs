@@ -2,11 +2,17 @@
 
 pub mod security;
 
-use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder};
 use thiserror::Error;
+use tokio::time::Instant;
 
 /// How often the figures of the process are looked at.
 const PROCESS_INTERVAL: Duration = Duration::from_secs(5);
@@ -65,7 +71,17 @@ fn describe() {
     describe_counter!("rasid_requests_total", Unit::Count, "Calls that have ended, by method, status code and key.");
     describe_gauge!("rasid_requests_in_flight", Unit::Count, "Calls that have not ended, by method.");
     describe_histogram!("rasid_request_seconds", Unit::Seconds, "Time of a call, by method.");
-    describe_counter!("rasid_documents_total", Unit::Count, "Documents that have left the engine, by outcome.");
+    describe_counter!("rasid_documents_received_total", Unit::Count, "Documents that have come to the engine, by key.");
+    describe_counter!(
+        "rasid_documents_total",
+        Unit::Count,
+        "Documents that have left the engine, by outcome and key: each that came, once."
+    );
+    describe_counter!(
+        "rasid_tokens_saved_total",
+        Unit::Count,
+        "Tokens that the model was spared, since nobody waited for them any more, by reason; estimated for documents not yet read."
+    );
     describe_histogram!("rasid_document_seconds", Unit::Seconds, "From a document's arrival to its answer, by lane.");
     describe_histogram!("rasid_tokenize_seconds", Unit::Seconds, "Finding a document's sentences, tokens and windows.");
     describe_histogram!("rasid_queue_seconds", Unit::Seconds, "A document's waiting.");
@@ -80,7 +96,17 @@ fn describe() {
         "Tokens admitted and not answered, by an estimate from their bytes."
     );
     describe_gauge!("rasid_queue_capacity_tokens", Unit::Count, "Tokens that may be admitted at a time.");
-    describe_gauge!("rasid_model_info", "1, with the name, version and revision of the model that answers.");
+    describe_gauge!("rasid_held_bytes", Unit::Bytes, "Bytes of requests and answers that calls hold.");
+    describe_gauge!("rasid_held_capacity_bytes", Unit::Bytes, "Bytes beyond which new calls are refused.");
+    describe_gauge!(
+        "rasid_model_info",
+        "1 for the model that answers, 0 for those before it, with name, version and revision."
+    );
+    describe_gauge!(
+        "rasid_model_loaded_timestamp_seconds",
+        Unit::Seconds,
+        "When the model was last loaded, or found to be the one that its source holds, in Unix time."
+    );
     security::describe();
 }
 
@@ -130,9 +156,46 @@ pub fn request_ended(method: &'static str, code: &'static str, key: &Arc<str>, e
     histogram!("rasid_request_seconds", "method" => method).record(elapsed);
 }
 
+/// A document has come to the engine.
+pub fn document_received(key: Arc<str>) {
+    counter!("rasid_documents_received_total", "key" => key).increment(1);
+}
+
 /// A document has left the engine.
-pub fn document(outcome: Outcome) {
-    counter!("rasid_documents_total", "outcome" => outcome.name()).increment(1);
+pub fn document(outcome: Outcome, key: Arc<str>) {
+    counter!("rasid_documents_total", "outcome" => outcome.name(), "key" => key).increment(1);
+}
+
+/// Why work was dropped before it was computed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unwanted {
+    /// The deadline passed.
+    Expired,
+    /// The caller went away.
+    Cancelled,
+    /// Another part of the document failed.
+    Failed,
+}
+
+impl Unwanted {
+    /// Why a caller with this deadline does not wait any more.
+    pub fn by(deadline: Option<Instant>) -> Self {
+        if deadline.is_some_and(|deadline| deadline <= Instant::now()) { Self::Expired } else { Self::Cancelled }
+    }
+
+    /// As it stands in the label.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Expired => "expired",
+            Self::Cancelled => "cancelled",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// Tokens were not computed.
+pub fn tokens_saved(reason: Unwanted, tokens: usize) {
+    counter!("rasid_tokens_saved_total", "reason" => reason.name()).increment(tokens as u64);
 }
 
 /// A document was answered; where its time went.
@@ -157,18 +220,34 @@ pub fn queue_capacity(tokens: usize) {
 }
 
 /// Room in the queue was taken.
-pub fn queue_taken(tokens: u32) {
-    gauge!("rasid_queue_tokens").increment(tokens);
+pub fn queue_taken(tokens: usize) {
+    gauge!("rasid_queue_tokens").increment(tokens as f64);
 }
 
 /// Room in the queue was given back.
-pub fn queue_given_back(tokens: u32) {
-    gauge!("rasid_queue_tokens").decrement(tokens);
+pub fn queue_given_back(tokens: usize) {
+    gauge!("rasid_queue_tokens").decrement(tokens as f64);
 }
 
-/// A model answers from now on.
-pub fn model(name: &str, version: &str, revision: &str) {
+/// How many bytes calls may hold.
+pub fn held_limit(bytes: usize) {
+    gauge!("rasid_held_capacity_bytes").set(bytes as f64);
+}
+
+/// Calls hold so many bytes more.
+pub fn held(more: f64) {
+    gauge!("rasid_held_bytes").increment(more);
+}
+
+/// A model answers from now on, or no longer.
+pub fn model(name: &str, version: &str, revision: &str, answers: bool) {
     let labels =
         [("name", name), ("version", version), ("revision", revision)].map(|(key, value)| (key, value.to_owned()));
-    gauge!("rasid_model_info", &labels).set(1.0);
+    gauge!("rasid_model_info", &labels).set(if answers { 1.0 } else { 0.0 });
+}
+
+/// The model is the one that its source holds now.
+pub fn model_loaded() {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    gauge!("rasid_model_loaded_timestamp_seconds").set(now.as_secs_f64());
 }

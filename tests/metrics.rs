@@ -28,13 +28,17 @@ async fn every_call_and_document_is_counted_once() {
     let long = article().repeat(50);
     let mut other = server.client().await;
     let abandoned = tokio::spawn(async move { other.tag(tag(&long)).await.map(drop) });
-    // Of the queue one document takes a quarter at the most.
-    server.wait_for("rasid_queue_tokens", f64::from(1 << 15)).await;
+    // Of the queue one document takes an eighth at the most.
+    server.wait_for("rasid_queue_tokens", f64::from(1 << 14)).await;
     abandoned.abort();
 
-    let figures = server.wait_for("rasid_documents_total{outcome=\"cancelled\"}", 1.0).await;
-    let documents =
-        |outcome: &str| figures.get(&format!("rasid_documents_total{{outcome=\"{outcome}\"}}")).copied().unwrap_or(0.0);
+    let figures = server.wait_for("rasid_documents_total{outcome=\"cancelled\",key=\"anonymous\"}", 1.0).await;
+    let documents = |outcome: &str| {
+        figures
+            .get(&format!("rasid_documents_total{{outcome=\"{outcome}\",key=\"anonymous\"}}"))
+            .copied()
+            .unwrap_or(0.0)
+    };
     let calls = |method: &str, code: &str| {
         figures
             .get(&format!("rasid_requests_total{{method=\"{method}\",code=\"{code}\",key=\"anonymous\"}}"))
@@ -42,6 +46,7 @@ async fn every_call_and_document_is_counted_once() {
             .unwrap_or(0.0)
     };
     assert_eq!((documents("answered"), documents("failed")), (3.0, 2.0), "{figures:?}");
+    assert_eq!(figures["rasid_documents_received_total{key=\"anonymous\"}"], 6.0, "each is counted as it comes");
     assert_eq!(
         (calls("Tag", "OK"), calls("Tag", "INVALID_ARGUMENT"), calls("BatchTag", "OK")),
         (1.0, 1.0, 1.0),
@@ -50,6 +55,7 @@ async fn every_call_and_document_is_counted_once() {
     assert_eq!(figures["rasid_document_seconds_count{lane=\"interactive\"}"], 1.0);
     assert_eq!(figures["rasid_document_seconds_count{lane=\"bulk\"}"], 2.0);
 
+    server.wait_for("rasid_held_bytes", 0.0).await;
     let figures = server.wait_for("rasid_queue_tokens", 0.0).await;
     assert!(figures["rasid_tokens_total"] > figures["rasid_windows_total"] * 3.0);
     assert!(figures["rasid_batch_tokens_sum"] == figures["rasid_tokens_total"]);

@@ -20,6 +20,7 @@ use thiserror::Error;
 use self::input::{InputFormat, InputOptions, Unreadable};
 use crate::{
     auth::{KeyError, Problem},
+    engine::ReloadError,
     eval::EvalError,
     grpc::ServeError,
     model::ModelError,
@@ -116,13 +117,14 @@ impl CliError {
     /// What to do about it, where that is not plain.
     fn hint(&self) -> Option<&'static str> {
         match self {
-            Self::Model(ModelError::Read { .. }) | Self::Serve(ServeError::Model(ModelError::Read { .. })) => {
+            Self::Model(ModelError::Read { .. })
+            | Self::Serve(ServeError::Model(ReloadError::Model(ModelError::Read { .. }))) => {
                 Some("name the folder of a model bundle, or hf:ORG/NAME@REVISION, with --model or RASID_MODEL")
             }
             Self::Model(ModelError::Size { .. } | ModelError::Checksum { .. })
-            | Self::Serve(ServeError::Model(ModelError::Size { .. } | ModelError::Checksum { .. })) => {
-                Some("fetch the model again")
-            }
+            | Self::Serve(ServeError::Model(ReloadError::Model(
+                ModelError::Size { .. } | ModelError::Checksum { .. },
+            ))) => Some("fetch the model again"),
             Self::Listen { .. } => Some("choose another address with --listen"),
             _ => None,
         }

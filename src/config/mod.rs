@@ -16,7 +16,7 @@ pub use self::{
     telemetry::{LogFormat, TelemetrySettings},
 };
 use crate::{
-    engine::EngineConfig,
+    engine::{EngineConfig, ModelLoader},
     model::{Bundle, ModelError, ModelSource},
     tagger::{Tagger, TaggerConfig},
 };
@@ -56,8 +56,17 @@ impl ModelSettings {
     /// # Errors
     /// If it cannot be found, read or understood, or there is no such device.
     pub fn load(&self) -> Result<Tagger, ModelError> {
+        self.tagger(self.open()?)
+    }
+}
+
+impl ModelLoader for ModelSettings {
+    fn open(&self) -> Result<Bundle, ModelError> {
+        Bundle::open(self.model.resolve()?)
+    }
+
+    fn tagger(&self, bundle: Bundle) -> Result<Tagger, ModelError> {
         let device = self.device.open()?;
-        let bundle = Bundle::open(self.model.resolve()?)?;
         let &Self { max_document_bytes, batch_tokens, .. } = self;
         Tagger::load(bundle, TaggerConfig { max_document_bytes, batch_tokens, backend: None }, &device)
     }
@@ -142,6 +151,11 @@ pub struct ServeSettings {
     #[arg(long, env = "RASID_MAX_QUEUED_TOKENS", default_value_t = 1 << 17, value_name = "TOKENS", value_parser = RangedU64ValueParser::<usize>::new().range(1024..=1 << 30))]
     pub max_queued_tokens: usize,
 
+    /// Bytes of requests and answers held in the server, over all calls, before calls are refused; at least four times
+    /// max_request_bytes.
+    #[arg(long, env = "RASID_MAX_HELD_BYTES", default_value_t = 256 << 20, value_name = "BYTES", value_parser = RangedU64ValueParser::<usize>::new().range(1 << 20..=1 << 40))]
+    pub max_held_bytes: usize,
+
     /// Threads that run the model, each with its share of the cores. One answers a lone document soonest.
     #[arg(long, env = "RASID_WORKERS", default_value_t = 1, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(1..=256))]
     pub workers: usize,
@@ -162,7 +176,10 @@ pub struct ServeSettings {
 impl ServeSettings {
     /// Settings of the engine.
     pub fn engine(&self) -> EngineConfig {
-        EngineConfig { max_queued_tokens: self.max_queued_tokens, workers: self.workers, threads: self.model.threads }
+        let &Self { max_queued_tokens, workers, .. } = self;
+        // What a message may hold before it is read must find room beside others.
+        let max_held_bytes = self.max_held_bytes.max(self.max_request_bytes.saturating_mul(4));
+        EngineConfig { max_queued_tokens, max_held_bytes, workers, threads: self.model.threads }
     }
 
     /// How long calls may take to finish at the end.

@@ -1,12 +1,18 @@
 //! A document on its way through the engine.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    ops::Range,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    time::Duration,
+};
 
 use parking_lot::Mutex;
 use tokio::{sync::oneshot, time::Instant};
 
-use super::{EngineError, admission::Permit};
+use super::{EngineError, Ticket, admission::Permit, fault, turns::Cost};
 use crate::{
+    metrics::{self, Unwanted},
     tagger::{Analysis, DocumentError, DocumentScores, InferenceError, Plan, Reading, Tagger, WindowScores},
     text::Document,
 };
@@ -16,7 +22,7 @@ use crate::{
 pub(super) struct Job {
     pub document: Arc<Document>,
     pub plan: Arc<Plan>,
-    pub deadline: Option<Instant>,
+    pub ticket: Ticket,
     pub arrived: Instant,
     pub reply: oneshot::Sender<Result<Answer, EngineError>>,
     /// Given back when the job is answered or dropped.
@@ -48,15 +54,37 @@ pub struct StageTimings {
 }
 
 impl Job {
-    /// Whether nobody waits for it any more.
-    pub fn is_abandoned(&self) -> bool {
-        self.reply.is_closed() || self.deadline.is_some_and(|deadline| deadline <= Instant::now())
+    /// Why nobody waits for it any more, if so.
+    pub fn unwanted(&self, now: Instant) -> Option<Unwanted> {
+        unwanted(&self.ticket, &self.reply, now)
     }
 
     /// Answers with an error.
     pub fn fail(self, error: EngineError) {
+        drop(self.permit);
         // A caller that has gone needs no answer.
         let _ = self.reply.send(Err(error));
+    }
+
+    /// Drops it unread.
+    pub fn discard(self, reason: Unwanted) {
+        metrics::tokens_saved(reason, self.permit.tokens());
+        self.fail(EngineError::DeadlineExceeded);
+    }
+}
+
+impl Cost for Job {
+    /// Bytes to read.
+    fn cost(&self) -> usize {
+        self.document.bytes().max(1)
+    }
+}
+
+fn unwanted<T>(ticket: &Ticket, reply: &oneshot::Sender<T>, now: Instant) -> Option<Unwanted> {
+    if ticket.deadline.is_some_and(|deadline| deadline <= now) {
+        Some(Unwanted::Expired)
+    } else {
+        reply.is_closed().then_some(Unwanted::Cancelled)
     }
 }
 
@@ -65,8 +93,8 @@ impl Job {
 pub(super) struct ActiveJob {
     pub document: Arc<Document>,
     pub plan: Arc<Plan>,
+    pub ticket: Ticket,
     pub reading: Reading,
-    deadline: Option<Instant>,
     arrived: Instant,
     tokenize: Duration,
     progress: Mutex<Progress>,
@@ -93,18 +121,31 @@ impl ActiveJob {
         Self {
             document: job.document,
             plan: job.plan,
+            ticket: job.ticket,
             reading,
-            deadline: job.deadline,
             arrived: job.arrived,
             tokenize,
             progress: Mutex::new(progress),
         }
     }
 
-    /// Whether it is answered already, or nobody waits for it any more.
-    pub fn is_abandoned(&self) -> bool {
-        let is_late = self.deadline.is_some_and(|deadline| deadline <= Instant::now());
-        is_late || self.progress.lock().waiting.as_ref().is_none_or(|(reply, _)| reply.is_closed())
+    /// Why nobody waits for it any more, if so.
+    pub fn unwanted(&self, now: Instant) -> Option<Unwanted> {
+        match &self.progress.lock().waiting {
+            Some((reply, _)) => unwanted(&self.ticket, reply, now),
+            None => Some(Unwanted::Failed),
+        }
+    }
+
+    /// Tokens that the model has to read for some of its windows, special tokens included.
+    pub fn window_tokens(&self, windows: Range<usize>) -> usize {
+        self.reading.windows()[windows].iter().map(|window| window.tokens.len() + 2).sum()
+    }
+
+    /// Drops the windows that are left, so many tokens.
+    pub fn discard(&self, tokens: usize) {
+        metrics::tokens_saved(self.unwanted(Instant::now()).unwrap_or(Unwanted::Cancelled), tokens);
+        self.fail(EngineError::DeadlineExceeded);
     }
 
     /// Notes what the model says of window `index`, or that it failed there. Answers when no window is missing.
@@ -131,17 +172,23 @@ impl ActiveJob {
         self.progress.lock().inference += elapsed;
     }
 
-    /// Answers with what is known.
+    /// Answers with what is known; with an error if that panics.
     pub fn finish(&self, tagger: &Tagger) {
         let (scores, inference) = {
             let mut progress = self.progress.lock();
             (std::mem::take(&mut progress.scores), progress.inference)
         };
-        let analysis = tagger.finish(&self.document, &self.plan, &self.reading, &scores);
-        let total = self.arrived.elapsed();
-        let queue = total.saturating_sub(self.tokenize + inference);
-        let timings = StageTimings { total, tokenize: self.tokenize, queue, inference };
-        self.reply(Ok(Answer { document: Arc::clone(&self.document), analysis, timings }));
+        let finish = || {
+            fault::trip("finish", &self.document);
+            tagger.finish(&self.document, &self.plan, &self.reading, &scores)
+        };
+        let result = catch_unwind(AssertUnwindSafe(finish)).map_err(|_| EngineError::Panicked);
+        self.reply(result.map(|analysis| {
+            let total = self.arrived.elapsed();
+            let queue = total.saturating_sub(self.tokenize + inference);
+            let timings = StageTimings { total, tokenize: self.tokenize, queue, inference };
+            Answer { document: Arc::clone(&self.document), analysis, timings }
+        }));
     }
 
     /// Answers with an error, if it is not answered yet.
@@ -149,9 +196,11 @@ impl ActiveJob {
         self.reply(Err(error));
     }
 
-    /// Answers, and gives the room in the queue back.
+    /// Gives the room in the queue back and answers, in this order, so that there is room for what the caller does next.
     fn reply(&self, result: Result<Answer, EngineError>) {
-        if let Some((reply, _permit)) = self.progress.lock().waiting.take() {
+        let waiting = self.progress.lock().waiting.take();
+        if let Some((reply, permit)) = waiting {
+            drop(permit);
             // A caller that has gone needs no answer.
             let _ = reply.send(result);
         }

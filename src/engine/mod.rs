@@ -5,9 +5,18 @@
 //! caller's async runtime. Work whose caller has gone or whose deadline has passed is dropped at every step.
 
 mod admission;
+mod desk;
+mod drain;
+mod fault;
+mod host;
 mod job;
+mod memory;
 mod queue;
+mod shares;
+#[cfg(test)]
+mod tests;
 mod ticket;
+mod turns;
 mod workers;
 
 use std::{sync::Arc, time::Duration};
@@ -15,9 +24,12 @@ use std::{sync::Arc, time::Duration};
 use thiserror::Error;
 use tokio::{sync::oneshot, time::Instant};
 
-use self::{admission::Admission, job::Job, workers::Workers};
+use self::{admission::Admission, drain::DrainRate, job::Job, workers::Workers};
 pub use self::{
+    admission::TenantLoad,
+    host::{Load, ModelHost, ModelLoader, Reload, ReloadError},
     job::{Answer, StageTimings},
+    memory::{Held, Memory},
     ticket::{Lane, Tenant, Ticket},
 };
 use crate::{
@@ -31,6 +43,8 @@ use crate::{
 pub struct EngineConfig {
     /// Tokens waiting or being worked on, over all callers.
     pub max_queued_tokens: usize,
+    /// Bytes of requests and answers held, over all calls.
+    pub max_held_bytes: usize,
     /// Threads that encode, each with its share of the cores.
     pub workers: usize,
     /// Cores to compute on; 0 for all of the machine.
@@ -39,7 +53,7 @@ pub struct EngineConfig {
 
 impl Default for EngineConfig {
     fn default() -> Self {
-        Self { max_queued_tokens: 1 << 17, workers: 1, threads: 0 }
+        Self { max_queued_tokens: 1 << 17, max_held_bytes: 1 << 28, workers: 1, threads: 0 }
     }
 }
 
@@ -49,6 +63,12 @@ pub enum EngineError {
     /// Too much is waiting already.
     #[error("the queue is full")]
     QueueFull {
+        /// When there will probably be room.
+        retry_after: Duration,
+    },
+    /// All calls together hold too many bytes already.
+    #[error("the server holds as many bytes of requests and answers as it may")]
+    MemoryFull {
         /// When there will probably be room.
         retry_after: Duration,
     },
@@ -66,7 +86,7 @@ pub enum EngineError {
     Document(#[from] DocumentError),
 }
 
-/// A tagger behind a queue. Dropping it answers what is queued and stops its threads.
+/// A tagger behind a queue. Dropping it lets its threads answer what is queued and end.
 #[derive(Debug)]
 pub struct Engine {
     tagger: Arc<Tagger>,
@@ -80,10 +100,14 @@ impl Engine {
     /// # Errors
     /// If a thread cannot be started or the model does not run.
     pub fn start(tagger: Tagger, config: EngineConfig) -> Result<Self, StartError> {
+        Self::behind(Admission::new(config.max_queued_tokens, DrainRate::default()), tagger, config)
+    }
+
+    /// An engine behind an admission that others may share.
+    fn behind(admission: Admission, tagger: Tagger, config: EngineConfig) -> Result<Self, StartError> {
         let tagger = Arc::new(tagger);
         warm_up(&tagger)?;
-        let admission = Admission::new(config.max_queued_tokens);
-        let workers = Workers::start(&tagger, &admission, config)?;
+        let workers = Workers::start(&tagger, admission.drain(), config)?;
         Ok(Self { tagger, admission, workers })
     }
 
@@ -97,12 +121,12 @@ impl Engine {
         self.admission.capacity()
     }
 
-    /// Refuses at once if bulk work would have to wait.
+    /// Refuses at once if bulk work of a tenant already waits for room.
     ///
     /// # Errors
     /// [`EngineError::QueueFull`].
-    pub fn check_room(&self) -> Result<(), EngineError> {
-        self.admission.check_room()
+    pub fn check_room(&self, tenant: &Tenant) -> Result<(), EngineError> {
+        self.admission.check_room(tenant)
     }
 
     /// Analyses one document. Dropping the future drops the work.
@@ -110,52 +134,64 @@ impl Engine {
     /// # Errors
     /// [`EngineError`]; `QueueFull` only in [`Lane::Interactive`], other lanes wait for room.
     pub async fn tag(&self, document: Document, plan: Arc<Plan>, ticket: &Ticket) -> Result<Answer, EngineError> {
-        let Ticket { lane, deadline, .. } = *ticket;
-        let arrived = Instant::now();
-        let mut count = Count(Outcome::Cancelled);
-        let work = async {
-            let permit = self.admission.admit(document.bytes(), lane).await?;
-            let (reply, answer) = oneshot::channel();
-            let document = Arc::new(document);
-            self.workers.submit(Job { document, plan, deadline, arrived, reply, permit }, lane)?;
-            answer.await.map_err(|_| EngineError::Stopped)?
-        };
-        let result = match deadline {
+        let mut entry = Entry::new(ticket.tenant.clone());
+        let work = self.work(document, plan, ticket);
+        let result = match ticket.deadline {
+            Some(deadline) if deadline <= Instant::now() => Err(EngineError::DeadlineExceeded),
             Some(deadline) => {
                 tokio::time::timeout_at(deadline, work).await.unwrap_or(Err(EngineError::DeadlineExceeded))
             }
             None => work.await,
         };
-        match &result {
+        entry.outcome = match &result {
             Ok(answer) => {
-                count.0 = Outcome::Answered;
-                metrics::stages(
-                    lane.name(),
-                    answer.timings.total,
-                    answer.timings.tokenize,
-                    answer.timings.queue,
-                    answer.timings.inference,
-                );
+                answer.timings.record(ticket.lane);
+                Outcome::Answered
             }
-            Err(error) => count.0 = error.outcome(),
-        }
+            Err(error) => error.outcome(),
+        };
         result
+    }
+
+    async fn work(&self, document: Document, plan: Arc<Plan>, ticket: &Ticket) -> Result<Answer, EngineError> {
+        let arrived = Instant::now();
+        let permit = self.admission.admit(document.bytes(), ticket).await?;
+        let (reply, answer) = oneshot::channel();
+        let (document, ticket) = (Arc::new(document), ticket.clone());
+        self.workers.submit(Job { document, plan, ticket, arrived, reply, permit });
+        answer.await.map_err(|_| EngineError::Stopped)?
     }
 }
 
-/// Counts a document when dropped: as cancelled, if that comes before its answer.
-struct Count(Outcome);
+/// A document in the books: it is counted when it comes, and once when it goes, as cancelled if that is before its answer.
+struct Entry {
+    tenant: Tenant,
+    outcome: Outcome,
+}
 
-impl Drop for Count {
+impl Entry {
+    fn new(tenant: Tenant) -> Self {
+        metrics::document_received(tenant.label());
+        Self { tenant, outcome: Outcome::Cancelled }
+    }
+}
+
+impl Drop for Entry {
     fn drop(&mut self) {
-        metrics::document(self.0);
+        metrics::document(self.outcome, self.tenant.label());
+    }
+}
+
+impl StageTimings {
+    fn record(&self, lane: Lane) {
+        metrics::stages(lane.name(), self.total, self.tokenize, self.queue, self.inference);
     }
 }
 
 impl EngineError {
     fn outcome(&self) -> Outcome {
         match self {
-            Self::QueueFull { .. } => Outcome::Refused,
+            Self::QueueFull { .. } | Self::MemoryFull { .. } => Outcome::Refused,
             Self::DeadlineExceeded => Outcome::Expired,
             Self::Stopped => Outcome::Stopped,
             Self::Panicked | Self::Document(DocumentError::Tokenizer(_) | DocumentError::Inference(_)) => {

@@ -1,141 +1,125 @@
-//! Windows waiting for the model.
+//! Windows waiting for the model, and the batches that they go into.
 
-use std::{collections::VecDeque, ops::Range, sync::Arc};
+use std::{mem, ops::Range, sync::Arc};
 
-use parking_lot::{Condvar, Mutex};
+use tokio::time::Instant;
 
-use super::{Lane, job::ActiveJob};
+use super::{
+    Lane,
+    job::ActiveJob,
+    turns::{Cost, Turns},
+};
 
-/// Windows of one document in a batch.
+/// Windows of one document.
 #[derive(Debug)]
 pub(super) struct Slice {
     pub job: Arc<ActiveJob>,
     pub windows: Range<usize>,
+    /// Whether some of the document are in the batch that is being made.
+    served: bool,
 }
 
-/// Documents that have been read, in turn. Encoders wait when it is empty; admission bounds what it holds.
+/// Documents that have been read. Admission bounds what it holds.
 #[derive(Debug)]
 pub(super) struct Queue {
-    state: Mutex<State>,
-    not_empty: Condvar,
+    interactive: Turns<Slice>,
+    bulk: Turns<Slice>,
     batch_tokens: usize,
 }
 
+/// What encoders take from a queue.
 #[derive(Debug, Default)]
-struct State {
-    interactive: Line,
-    bulk: Line,
-    closed: bool,
+pub(super) struct Batch {
+    /// Windows to encode.
+    pub slices: Vec<Slice>,
+    /// Windows that nobody waits for any more.
+    pub unwanted: Vec<Slice>,
 }
-
-/// Documents in turn: each gets a part of a batch, then goes to the back.
-#[derive(Debug, Default)]
-struct Line(VecDeque<Slice>);
 
 impl Queue {
     /// A queue that hands out batches of `batch_tokens`.
     pub fn new(batch_tokens: usize) -> Self {
-        Self { state: Mutex::default(), not_empty: Condvar::new(), batch_tokens }
+        // Small parts of a batch, so that several tenants find a place in one.
+        let line = || Turns::new((batch_tokens / 4).max(1));
+        Self { interactive: line(), bulk: line(), batch_tokens }
     }
 
-    /// Appends a document.
-    pub fn push(&self, job: Arc<ActiveJob>, lane: Lane) {
+    /// Appends a document that has windows.
+    pub fn push(&mut self, job: Arc<ActiveJob>) {
         let windows = 0..job.reading.windows().len();
-        let mut state = self.state.lock();
-        let line = match lane {
-            Lane::Interactive => &mut state.interactive,
-            Lane::Bulk => &mut state.bulk,
+        let line = match job.ticket.lane {
+            Lane::Interactive => &mut self.interactive,
+            Lane::Bulk => &mut self.bulk,
         };
-        line.0.push_back(Slice { job, windows });
-        drop(state);
-        self.not_empty.notify_one();
+        line.push(&Arc::clone(&job).ticket.tenant, Slice { job, windows, served: false });
     }
 
-    /// The next batch, without waiting for it to become full; waits while there is nothing at all, and is `None` when the queue
-    /// is closed and empty.
-    pub fn next_batch(&self) -> Option<Vec<Slice>> {
-        let mut state = self.state.lock();
-        loop {
-            let batch = state.take_batch(self.batch_tokens);
-            if !batch.is_empty() {
-                return Some(batch);
-            }
-            if state.closed {
-                return None;
-            }
-            self.not_empty.wait(&mut state);
+    /// The next batch, without waiting for it to become full; `None` if there is nothing at all.
+    pub fn next_batch(&mut self) -> Option<Batch> {
+        let now = Instant::now();
+        let mut unwanted = Vec::new();
+        for line in [&mut self.interactive, &mut self.bulk] {
+            unwanted.append(&mut line.extract(|slice| slice.job.unwanted(now).is_some()));
         }
+        let slices = self.take_batch();
+        (!slices.is_empty() || !unwanted.is_empty()).then_some(Batch { slices, unwanted })
     }
 
-    /// Lets encoders finish what is queued and then end.
-    pub fn close(&self) {
-        self.state.lock().closed = true;
-        self.not_empty.notify_all();
-    }
-}
-
-impl State {
     /// Interactive documents first; a quarter of the batch is kept for bulk work that waits, so that neither can starve the other.
-    fn take_batch(&mut self, budget: usize) -> Vec<Slice> {
-        let mut batch = Vec::new();
-        let kept = if self.bulk.0.is_empty() { 0 } else { budget / 4 };
-        let used = self.interactive.take(budget - kept, &mut batch);
-        let used = used + self.bulk.take(budget.saturating_sub(used), &mut batch);
-        self.interactive.take(budget.saturating_sub(used), &mut batch);
+    fn take_batch(&mut self) -> Vec<Slice> {
+        let (budget, mut batch) = (self.batch_tokens, Vec::new());
+        let kept = if self.bulk.is_empty() { 0 } else { budget / 4 };
+        let used = take(&mut self.interactive, budget - kept, &mut batch);
+        let used = used + take(&mut self.bulk, budget.saturating_sub(used), &mut batch);
+        take(&mut self.interactive, budget.saturating_sub(used), &mut batch);
         batch
     }
 }
 
-impl Line {
-    /// Moves windows of the documents in front into a batch, up to a token budget, but at least one if the batch is empty; returns
-    /// how many tokens they are. A document with windows left goes to the back, so that a long one cannot keep the others waiting.
-    /// Abandoned documents are dropped.
-    fn take(&mut self, room: usize, batch: &mut Vec<Slice>) -> usize {
-        let mut used = 0;
-        // Every document is looked at once a batch at the most.
-        for _ in 0..self.0.len() {
-            let Some(mut slice) = self.0.pop_front() else {
-                break;
-            };
-            if slice.job.is_abandoned() {
-                continue;
-            }
-            let taken = slice.split_front(room.saturating_sub(used), batch.is_empty());
-            if taken.windows.is_empty() {
-                self.0.push_front(slice);
-                break;
-            }
-            used += taken.tokens();
-            batch.push(taken);
-            if !slice.windows.is_empty() {
-                self.0.push_back(slice);
-                break;
-            }
+/// Moves windows into a batch, up to a token budget, but at least one if the batch is empty; returns how many tokens they are.
+/// Tenants have their turns, and so have the documents of one tenant: one with windows left goes to the back, so that a long one
+/// cannot keep the others waiting.
+fn take(line: &mut Turns<Slice>, room: usize, batch: &mut Vec<Slice>) -> usize {
+    let mut used = 0;
+    while let Some(slice) = line.peek() {
+        let tokens = slice.cost();
+        if used + tokens > room && !batch.is_empty() {
+            break;
         }
-        used
+        used += tokens;
+        slice.move_window(batch);
+        let is_done = slice.windows.is_empty();
+        line.pay(tokens);
+        if is_done {
+            line.pop();
+        }
+    }
+    line.rotate(|slice| mem::take(&mut slice.served));
+    used
+}
+
+impl Cost for Slice {
+    /// Tokens of the next window.
+    fn cost(&self) -> usize {
+        self.job.window_tokens(self.windows.start..self.windows.start + 1)
     }
 }
 
 impl Slice {
     /// Tokens that the model has to read for it, special tokens included.
-    fn tokens(&self) -> usize {
-        self.job.reading.windows()[self.windows.clone()].iter().map(|window| window.tokens.len() + 2).sum()
+    pub fn tokens(&self) -> usize {
+        self.job.window_tokens(self.windows.clone())
     }
 
-    /// Takes the first windows that fit `room`; one even if it does not, if `at_least_one`.
-    fn split_front(&mut self, room: usize, at_least_one: bool) -> Slice {
-        let mut tokens = 0;
-        let mut end = self.windows.start;
-        for window in &self.job.reading.windows()[self.windows.clone()] {
-            tokens += window.tokens.len() + 2;
-            let is_first = at_least_one && end == self.windows.start;
-            if tokens > room && !is_first {
-                break;
-            }
-            end += 1;
+    /// Moves the first window into a batch.
+    fn move_window(&mut self, batch: &mut Vec<Self>) {
+        let window = self.windows.start..self.windows.start + 1;
+        self.windows.start = window.end;
+        let earlier = if self.served { batch.iter_mut().rfind(|own| Arc::ptr_eq(&own.job, &self.job)) } else { None };
+        match earlier {
+            Some(own) => own.windows.end = window.end,
+            None => batch.push(Self { job: Arc::clone(&self.job), windows: window, served: true }),
         }
-        let windows = self.windows.start..end;
-        self.windows.start = end;
-        Slice { job: Arc::clone(&self.job), windows }
+        self.served = true;
     }
 }

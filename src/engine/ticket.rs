@@ -29,6 +29,11 @@ impl Tenant {
     pub fn name(&self) -> &str {
         &self.0
     }
+
+    /// Its name, as a label in metrics.
+    pub(super) fn label(&self) -> Arc<str> {
+        Arc::clone(&self.0)
+    }
 }
 
 impl Default for Tenant {

@@ -3,146 +3,153 @@
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
-    thread::{self, JoinHandle},
+    thread,
     time::Duration,
 };
 
-use crossbeam_channel::{Receiver, Sender};
 use rayon::ThreadPool;
 use tokio::time::Instant;
 
 use super::{
     EngineConfig, EngineError, Lane, StartError,
-    admission::Admission,
+    desk::Desk,
+    drain::DrainRate,
+    fault,
     job::{ActiveJob, Job},
-    queue::{Queue, Slice},
+    queue::{Batch, Queue, Slice},
+    turns::Turns,
 };
 use crate::{
     metrics,
     tagger::{InferenceError, Tagger, WindowRequest, WindowScores},
 };
 
+/// Bytes that a tenant may have read in a turn: some five articles.
+const READ_QUANTUM: usize = 16 << 10;
+
 /// One thread for each lane reads documents (splits them into tokens, far faster than the model takes them), the others encode them.
+///
+/// When this is dropped, the threads finish what is queued and end by themselves: readers when their inbox is empty, encoders when the
+/// last reader has gone and the queue is empty. Nobody waits for them, since that would block an async runtime.
 #[derive(Debug)]
 pub(super) struct Workers {
-    /// Where the readers take documents from; taken on drop, so that they end.
-    inboxes: Option<Inboxes>,
-    queue: Arc<Queue>,
-    readers: Vec<JoinHandle<()>>,
-    encoders: Vec<JoinHandle<()>>,
+    interactive: Arc<Inbox>,
+    bulk: Arc<Inbox>,
 }
 
-/// A lone document must not wait until the thousand before it are read. Unbounded, since admission bounds what is in them.
-#[derive(Debug)]
-struct Inboxes {
-    interactive: Sender<Job>,
-    bulk: Sender<Job>,
-}
+/// Documents to be read, of one lane: a lone document must not wait until the thousand before it are read.
+type Inbox = Desk<Turns<Job>>;
 
 impl Workers {
     /// Starts the threads.
-    pub fn start(tagger: &Arc<Tagger>, admission: &Admission, config: EngineConfig) -> Result<Self, StartError> {
+    pub fn start(tagger: &Arc<Tagger>, drain: &DrainRate, config: EngineConfig) -> Result<Self, StartError> {
+        let inbox = || Arc::new(Inbox::new(Turns::new(READ_QUANTUM)));
+        // Dropped on an early return, it lets the threads end that have been started.
+        let this = Self { interactive: inbox(), bulk: inbox() };
+        let queue = Arc::new(Desk::new(Queue::new(tagger.config().batch_tokens)));
+        let sink = Arc::new(Sink(Arc::clone(&queue)));
+        for (name, inbox) in [("rasid-read", &this.interactive), ("rasid-read-bulk", &this.bulk)] {
+            let (inbox, sink) = (Arc::clone(inbox), Arc::clone(&sink));
+            let reader = Reader { tagger: Arc::clone(tagger), inbox, sink };
+            thread::Builder::new().name(name.to_owned()).spawn(move || reader.run())?;
+        }
         let workers = config.workers.max(1);
-        let queue = Arc::new(Queue::new(tagger.config().batch_tokens));
-        let mut this = Self { inboxes: None, queue: Arc::clone(&queue), readers: Vec::new(), encoders: Vec::new() };
-        let mut reader = |lane, name: &str| {
-            let (sender, inbox) = crossbeam_channel::unbounded();
-            let reader = Reader { tagger: Arc::clone(tagger), queue: Arc::clone(&queue), inbox, lane };
-            this.readers.push(thread::Builder::new().name(name.to_owned()).spawn(move || reader.run())?);
-            Ok::<_, StartError>(sender)
-        };
-        this.inboxes = Some(Inboxes {
-            interactive: reader(Lane::Interactive, "rasid-read")?,
-            bulk: reader(Lane::Bulk, "rasid-read-bulk")?,
-        });
         let cores = if config.threads == 0 { thread::available_parallelism()?.get() } else { config.threads };
         for index in 0..workers {
             let pool = rayon::ThreadPoolBuilder::new()
                 .num_threads((cores / workers).max(1))
                 .thread_name(move |thread| format!("rasid-{index}-{thread}"))
                 .build()?;
-            let encoder = Encoder {
-                tagger: Arc::clone(tagger),
-                queue: Arc::clone(&queue),
-                admission: admission.clone(),
-                workers,
-                pool,
-            };
+            let (tagger, queue, drain) = (Arc::clone(tagger), Arc::clone(&queue), drain.clone());
+            let encoder = Encoder { tagger, queue, drain, workers, pool };
             let name = format!("rasid-encode-{index}");
-            this.encoders.push(thread::Builder::new().name(name).spawn(move || encoder.run())?);
+            thread::Builder::new().name(name).spawn(move || encoder.run())?;
         }
         Ok(this)
     }
 
     /// Hands a job to a reader.
-    pub fn submit(&self, job: Job, lane: Lane) -> Result<(), EngineError> {
-        let inboxes = self.inboxes.as_ref().ok_or(EngineError::Stopped)?;
-        let inbox = match lane {
-            Lane::Interactive => &inboxes.interactive,
-            Lane::Bulk => &inboxes.bulk,
+    pub fn submit(&self, job: Job) {
+        let inbox = match job.ticket.lane {
+            Lane::Interactive => &self.interactive,
+            Lane::Bulk => &self.bulk,
         };
-        inbox.send(job).map_err(|_| EngineError::Stopped)
+        inbox.put(|jobs| jobs.push(&job.ticket.tenant.clone(), job));
     }
 }
 
 impl Drop for Workers {
     fn drop(&mut self) {
-        self.inboxes = None;
-        // A thread that panicked has nothing left to wait for.
-        for reader in self.readers.drain(..) {
-            let _ = reader.join();
-        }
-        self.queue.close();
-        for encoder in self.encoders.drain(..) {
-            let _ = encoder.join();
-        }
+        self.interactive.close();
+        self.bulk.close();
+    }
+}
+
+/// The readers' way into the queue, which is closed when they have gone.
+#[derive(Debug)]
+struct Sink(Arc<Desk<Queue>>);
+
+impl Drop for Sink {
+    fn drop(&mut self) {
+        self.0.close();
     }
 }
 
 struct Reader {
     tagger: Arc<Tagger>,
-    queue: Arc<Queue>,
-    inbox: Receiver<Job>,
-    lane: Lane,
+    inbox: Arc<Inbox>,
+    sink: Arc<Sink>,
 }
 
 impl Reader {
     fn run(self) {
-        for job in self.inbox {
-            if job.is_abandoned() {
-                continue;
+        while let Some(job) = self.inbox.take(Turns::next) {
+            match job.unwanted(Instant::now()) {
+                Some(reason) => job.discard(reason),
+                None => self.read(job),
             }
-            let started = Instant::now();
-            let reading = catch_unwind(AssertUnwindSafe(|| self.tagger.read(&job.document, &job.plan)));
-            match reading {
-                Ok(Ok(reading)) => {
-                    let job = Arc::new(ActiveJob::new(job, reading, started.elapsed()));
-                    if job.reading.windows().is_empty() {
-                        job.finish(&self.tagger);
-                    } else {
-                        self.queue.push(job, self.lane);
-                    }
+        }
+    }
+
+    fn read(&self, job: Job) {
+        let started = Instant::now();
+        let read = || {
+            fault::trip("read", &job.document);
+            self.tagger.read(&job.document, &job.plan)
+        };
+        match catch_unwind(AssertUnwindSafe(read)) {
+            Ok(Ok(reading)) => {
+                let job = Arc::new(ActiveJob::new(job, reading, started.elapsed()));
+                if job.reading.windows().is_empty() {
+                    job.finish(&self.tagger);
+                } else {
+                    self.sink.0.put(|queue| queue.push(job));
                 }
-                Ok(Err(error)) => job.fail(error.into()),
-                Err(_) => job.fail(EngineError::Panicked),
             }
+            Ok(Err(error)) => job.fail(error.into()),
+            Err(_) => job.fail(EngineError::Panicked),
         }
     }
 }
 
 struct Encoder {
     tagger: Arc<Tagger>,
-    queue: Arc<Queue>,
-    admission: Admission,
+    queue: Arc<Desk<Queue>>,
+    drain: DrainRate,
     workers: usize,
     pool: ThreadPool,
 }
 
 impl Encoder {
     fn run(self) {
-        while let Some(batch) = self.queue.next_batch() {
-            // candle computes in the pool that it is called from.
-            self.pool.install(|| self.encode(&batch));
+        while let Some(Batch { slices, unwanted }) = self.queue.take(Queue::next_batch) {
+            for slice in unwanted {
+                slice.job.discard(slice.tokens());
+            }
+            if !slices.is_empty() {
+                // candle computes in the pool that it is called from.
+                self.pool.install(|| self.encode(&slices));
+            }
         }
     }
 
@@ -150,11 +157,14 @@ impl Encoder {
         let requests: Vec<_> = batch.iter().flat_map(Slice::requests).collect();
         let tokens = requests.iter().map(WindowRequest::tokens).sum();
         let started = Instant::now();
-        let outcome = catch_unwind(AssertUnwindSafe(|| self.tagger.encode_each(&requests)));
+        let outcome = catch_unwind(AssertUnwindSafe(|| {
+            batch.iter().for_each(|slice| fault::trip("encode", &slice.job.document));
+            self.tagger.encode_each(&requests)
+        }));
         let elapsed = started.elapsed();
-        self.admission.note_batch(tokens, elapsed, self.workers);
         match (outcome, batch) {
             (Ok(results), _) => {
+                self.drain.note_batch(tokens, elapsed, self.workers);
                 metrics::batch(requests.len(), tokens, self.tagger.config().batch_tokens);
                 self.record(batch, results, elapsed);
             }

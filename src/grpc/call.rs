@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use prost::Message;
 use tonic::{Request, Status};
 
 use super::{
@@ -12,11 +13,27 @@ use super::{
     status::{CallError, to_rpc_status},
 };
 use crate::{
-    engine::{Engine, Lane, StageTimings, Tenant, Ticket},
+    engine::{Engine, Held, Lane, StageTimings, Tenant, Ticket},
     proto::v1,
     tagger::Plan,
     text::OffsetUnit,
 };
+
+/// What a document takes beside its bytes: its place in lists, its task.
+const DOCUMENT_OVERHEAD: usize = 1 << 10;
+
+/// An answer takes so many times its encoded length: names and numbers are short on the wire, and for a moment both forms exist.
+const ANSWER_FACTOR: usize = 4;
+
+/// Bytes that a document holds until it is answered.
+pub fn document_bytes(document: &v1::Document) -> usize {
+    document.encoded_len() + DOCUMENT_OVERHEAD
+}
+
+/// Bytes that an answer holds until it is sent.
+pub fn answer_bytes(answer: &impl Message) -> usize {
+    answer.encoded_len() * ANSWER_FACTOR
+}
 
 /// How the documents of one call are to be tagged.
 #[derive(Debug, Clone)]
@@ -57,12 +74,13 @@ impl Call {
         Ok((response::analysis(answer.analysis, &answer.document, self.unit, manifest), answer.timings))
     }
 
-    /// Tags one document of many: its own faults are in its result.
+    /// Tags one document of many: its own faults are in its result. The result is held in the document's place.
     pub async fn tag_item(
         &self,
         engine: &Engine,
         document: v1::Document,
         index: usize,
+        held: &mut Held,
     ) -> Result<(v1::DocumentResult, StageTimings), Status> {
         let id = document.id.clone();
         let (outcome, timings) = match self.tag(engine, document, format!("documents[{index}]")).await {
@@ -73,6 +91,8 @@ impl Call {
             }
             Err(error) => return Err(error.into()),
         };
-        Ok((v1::DocumentResult { id, index: index as u64, outcome: Some(outcome), model: None }, timings))
+        let result = v1::DocumentResult { id, index: index as u64, outcome: Some(outcome), model: None };
+        held.resize(answer_bytes(&result));
+        Ok((result, timings))
     }
 }

@@ -3,7 +3,9 @@
 mod call;
 pub mod codec;
 mod deadline;
+mod hold;
 mod observe;
+mod reload;
 pub(crate) mod request;
 pub(crate) mod response;
 mod server;

@@ -12,12 +12,13 @@ use tonic::{
 };
 use tonic_health::{ServingStatus, server::HealthReporter};
 
-use super::{deadline::note_deadline, observe::ObserveLayer, service::Tagging, shared::Shared};
+use super::{
+    deadline::note_deadline, hold::HoldLayer, observe::ObserveLayer, reload, service::Tagging, shared::Shared,
+};
 use crate::{
     config::ServeSettings,
-    engine::{Engine, StartError},
+    engine::ReloadError,
     metrics::{self, MetricsError},
-    model::ModelError,
     proto::{self, v1::tagger_service_server::TaggerServiceServer},
     systemd,
 };
@@ -44,13 +45,10 @@ const CONNECTION_WINDOW: u32 = 16 << 20;
 pub enum ServeError {
     /// The model could not be loaded.
     #[error(transparent)]
-    Model(#[from] ModelError),
-    /// The engine could not start.
-    #[error(transparent)]
-    Start(#[from] StartError),
-    /// The loading thread ended without a result.
-    #[error("loading the model failed: {0}")]
-    Load(#[source] tokio::task::JoinError),
+    Model(#[from] ReloadError),
+    /// A task ended without a result.
+    #[error("a task of the server ended early: {0}")]
+    Task(#[source] tokio::task::JoinError),
     /// The transport failed.
     #[error("the transport failed: {0}")]
     Transport(#[from] tonic::transport::Error),
@@ -90,6 +88,7 @@ pub async fn serve(
         .http2_max_pending_accept_reset_streams(Some(MAX_PENDING_RESETS))
         .max_concurrent_streams(MAX_STREAMS)
         .layer(ObserveLayer)
+        .layer(HoldLayer::new(shared.host.memory().clone(), message_limit(&settings)))
         .add_service(health_service)
         .add_service(reflection().build_v1()?)
         // Older clients know only this version.
@@ -101,7 +100,7 @@ pub async fn serve(
         );
     let transport = tokio::spawn(transport);
     let running = async {
-        load(&shared, &settings).await?;
+        reload::load(&shared).await.map_err(ServeError::Task)??;
         set_health(&health, ServingStatus::Serving).await;
         tracing::info!("serving");
         systemd::ready("serving");
@@ -109,6 +108,8 @@ pub async fn serve(
     };
     tokio::select! {
         failed = running => return failed,
+        // From the start on, since a SIGHUP without a handler ends the process.
+        never = reload::on_hangup(&shared) => match never {},
         () = shutdown => {}
     }
     tracing::info!("shutting down");
@@ -116,24 +117,9 @@ pub async fn serve(
     set_health(&health, ServingStatus::NotServing).await;
     draining.cancel();
     match tokio::time::timeout(settings.drain(), transport).await {
-        Ok(ended) => ended.map_err(ServeError::Load)??,
+        Ok(ended) => ended.map_err(ServeError::Task)??,
         Err(_) => tracing::warn!("calls were still open after {} s", settings.drain_seconds),
     }
-    Ok(())
-}
-
-/// Loads the model and warms it, off the runtime's threads.
-async fn load(shared: &Arc<Shared>, settings: &ServeSettings) -> Result<(), ServeError> {
-    let settings = settings.clone();
-    let engine = tokio::task::spawn_blocking(move || {
-        Ok::<_, ServeError>(Engine::start(settings.model.load()?, settings.engine())?)
-    });
-    let engine = engine.await.map_err(ServeError::Load)??;
-    let manifest = engine.tagger().manifest();
-    tracing::info!(name = manifest.name, version = manifest.version, revision = manifest.revision, "model loaded");
-    metrics::model(&manifest.name, &manifest.version, &manifest.revision);
-    // Nobody else sets it.
-    let _ = shared.engine.set(engine);
     Ok(())
 }
 
@@ -145,9 +131,13 @@ fn tagger_service(shared: &Arc<Shared>, settings: &ServeSettings) -> TaggerServe
         .accept_compressed(CompressionEncoding::Zstd)
         .send_compressed(CompressionEncoding::Zstd)
         .send_compressed(CompressionEncoding::Gzip)
-        // Above the limit that our own check answers for with a clear error.
-        .max_decoding_message_size(settings.max_request_bytes.saturating_mul(2));
+        .max_decoding_message_size(message_limit(settings));
     InterceptedService::new(service, note_deadline)
+}
+
+/// Most bytes in a message, above the limit that our own check answers for with a clear error.
+fn message_limit(settings: &ServeSettings) -> usize {
+    settings.max_request_bytes.saturating_mul(2)
 }
 
 fn reflection() -> tonic_reflection::server::Builder<'static> {

@@ -8,14 +8,14 @@ use tokio::time::Instant;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{
-    call::{Call, ticket},
+    call::{Call, answer_bytes, document_bytes, ticket},
     response,
     shared::Shared,
     status::CallError,
     stream::{self as streaming, TagStream},
 };
 use crate::{
-    engine::{Lane, StageTimings},
+    engine::{Held, Lane, StageTimings},
     proto::v1::{self, tagger_service_server::TaggerService},
 };
 
@@ -40,15 +40,18 @@ impl TaggerService for Tagging {
         let engine = self.shared.engine()?;
         let ticket = ticket(&request, Lane::Interactive);
         let v1::TagRequest { document, options } = request.into_inner();
-        let call = Call::new(engine, options, ticket)?;
+        let call = Call::new(&engine, options, ticket)?;
         let missing = || CallError::Field { field: "document".to_owned(), problem: "is required".to_owned() };
         let document = document.ok_or_else(missing)?;
-        let (analysis, timings) = call.tag(engine, document, "document".to_owned()).await?;
-        Ok(Response::new(v1::TagResponse {
+        let mut held = self.shared.hold(&call.ticket.tenant, document_bytes(&document), "document")?;
+        let (analysis, timings) = call.tag(&engine, document, "document".to_owned()).await?;
+        let response = v1::TagResponse {
             analysis: Some(analysis),
             model: Some(response::model_descriptor(engine.tagger().manifest())),
             timings: Some(response::timings(timings)),
-        }))
+        };
+        held.resize(answer_bytes(&response));
+        Ok(until_sent(response, held))
     }
 
     async fn batch_tag(&self, request: Request<v1::BatchTagRequest>) -> Result<Response<v1::BatchTagResponse>, Status> {
@@ -57,24 +60,35 @@ impl TaggerService for Tagging {
         let ticket = ticket(&request, Lane::Bulk);
         let request = request.into_inner();
         check_batch(&request, &self.shared)?;
-        let call = Call::new(engine, request.options, ticket)?;
-        engine.check_room().map_err(|source| CallError::Engine { path: "documents".to_owned(), source })?;
+        let call = &Call::new(&engine, request.options, ticket)?;
+        let tenant = &call.ticket.tenant;
+        engine.check_room(tenant).map_err(|source| CallError::Engine { path: "documents".to_owned(), source })?;
+        let bytes = request.documents.iter().map(document_bytes).sum();
+        let mut held = self.shared.hold(tenant, bytes, "documents")?;
 
-        let call = &call;
-        let items = stream::iter(request.documents).enumerate();
-        let work = items.map(|(index, document)| call.tag_item(engine, document, index));
+        let work = stream::iter(request.documents).enumerate().map(|(index, document)| {
+            let (engine, mut own) = (&engine, held.split(document_bytes(&document)));
+            async move {
+                let (result, timings) = call.tag_item(engine, document, index, &mut own).await?;
+                Ok::<_, Status>((result, timings, own))
+            }
+        });
         let answers: Vec<_> = work.buffered(self.shared.max_in_flight).try_collect().await?;
         let mut timings = StageTimings { total: arrived.elapsed(), ..StageTimings::default() };
-        for (_, item) in &answers {
+        let mut results = Vec::with_capacity(answers.len());
+        for (result, item, own) in answers {
             timings.tokenize += item.tokenize;
             timings.queue += item.queue;
             timings.inference += item.inference;
+            results.push(result);
+            held.absorb(own);
         }
-        Ok(Response::new(v1::BatchTagResponse {
-            results: answers.into_iter().map(|(result, _)| result).collect(),
+        let response = v1::BatchTagResponse {
+            results,
             model: Some(response::model_descriptor(engine.tagger().manifest())),
             timings: Some(response::timings(timings)),
-        }))
+        };
+        Ok(until_sent(response, held))
     }
 
     async fn stream_tag(
@@ -91,8 +105,15 @@ impl TaggerService for Tagging {
         _: Request<v1::GetModelInfoRequest>,
     ) -> Result<Response<v1::GetModelInfoResponse>, Status> {
         let engine = self.shared.engine()?;
-        Ok(Response::new(response::model_info(engine, &self.shared)))
+        Ok(Response::new(response::model_info(&engine, &self.shared)))
     }
+}
+
+/// An answer that holds its bytes until the transport has sent it.
+fn until_sent<M>(message: M, held: Held) -> Response<M> {
+    let mut response = Response::new(message);
+    response.extensions_mut().insert(Arc::new(held));
+    response
 }
 
 /// Checks what concerns a batch as a whole.

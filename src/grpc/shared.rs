@@ -1,17 +1,20 @@
 //! What the calls of a server share.
 
-use std::sync::OnceLock;
+use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
 use super::status::CallError;
-use crate::{config::ServeSettings, engine::Engine};
+use crate::{
+    config::ServeSettings,
+    engine::{Engine, Held, ModelHost, Tenant},
+};
 
 /// What the calls share.
 #[derive(Debug)]
 pub struct Shared {
-    /// Set once the model is loaded and warm.
-    pub engine: OnceLock<Engine>,
+    /// The model.
+    pub host: ModelHost,
     /// Cancelled when the server shuts down.
     pub draining: CancellationToken,
     /// Most documents in a batch.
@@ -26,7 +29,7 @@ impl Shared {
     /// Nothing loaded yet.
     pub fn new(settings: &ServeSettings) -> Self {
         Self {
-            engine: OnceLock::new(),
+            host: ModelHost::new(settings.model.clone(), settings.engine()),
             draining: CancellationToken::new(),
             max_batch_documents: settings.max_batch_documents,
             max_request_bytes: settings.max_request_bytes,
@@ -35,10 +38,15 @@ impl Shared {
     }
 
     /// The engine, for work that is new.
-    pub fn engine(&self) -> Result<&Engine, CallError> {
+    pub fn engine(&self) -> Result<Arc<Engine>, CallError> {
         if self.draining.is_cancelled() {
             return Err(CallError::Draining);
         }
-        self.engine.get().ok_or(CallError::Loading)
+        self.host.current().ok_or(CallError::Loading)
+    }
+
+    /// Holds bytes for a call; `path` is what they are of in its request.
+    pub fn hold(&self, tenant: &Tenant, bytes: usize, path: &str) -> Result<Held, CallError> {
+        self.host.memory().hold(tenant, bytes).map_err(|source| CallError::Engine { path: path.to_owned(), source })
     }
 }

@@ -107,7 +107,9 @@ impl From<CallError> for Status {
 
 fn engine_status(message: String, path: &str, error: &EngineError) -> Status {
     match error {
-        EngineError::QueueFull { retry_after } => retry(Code::ResourceExhausted, error.to_string(), *retry_after),
+        EngineError::QueueFull { retry_after } | EngineError::MemoryFull { retry_after } => {
+            retry(Code::ResourceExhausted, error.to_string(), *retry_after)
+        }
         EngineError::DeadlineExceeded => Status::deadline_exceeded(error.to_string()),
         EngineError::Stopped => retry(Code::Unavailable, error.to_string(), NOT_READY_RETRY),
         EngineError::Panicked => internal(path, error),

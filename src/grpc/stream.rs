@@ -3,20 +3,35 @@
 use std::{
     pin::Pin,
     sync::{
-        Arc,
+        Arc, Weak,
         atomic::{AtomicBool, Ordering},
     },
 };
 
 use futures_util::{FutureExt, Stream, StreamExt, TryStreamExt, stream};
-use tokio::time::{Instant, sleep_until};
+use parking_lot::Mutex;
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::{Instant, sleep_until},
+};
 use tonic::{Status, Streaming};
 
-use super::{call::Call, response, shared::Shared, status::CallError};
+use super::{
+    call::{Call, document_bytes},
+    response,
+    shared::Shared,
+    status::CallError,
+};
 use crate::{
-    engine::{EngineError, Ticket},
+    engine::{Engine, EngineError, Held, Ticket},
     proto::v1::{self, stream_tag_request::Message},
 };
+
+/// Bytes that an open stream holds: as much may lie in its window, and in the message that is being looked at.
+const STREAM_BYTES: usize = 64 << 10;
+
+/// Most bytes of documents and results of one stream: it reads on only below that. A single document may be larger.
+const MAX_STREAM_BYTES: usize = 4 << 20;
 
 /// The results of a stream.
 pub type TagStream = Pin<Box<dyn Stream<Item = Result<v1::StreamTagResponse, Status>> + Send>>;
@@ -48,6 +63,7 @@ async fn open(
     ticket: Ticket,
 ) -> Result<TagStream, Status> {
     let draining = shared.draining.clone();
+    let held = shared.hold(&ticket.tenant, STREAM_BYTES, "stream")?;
     let first = tokio::select! {
         first = inbound.message() => first?,
         () = draining.cancelled() => return Err(CallError::Draining.into()),
@@ -58,16 +74,18 @@ async fn open(
         None => (v1::StreamConfig::default(), None),
     };
     let in_flight = in_flight(&config, shared.max_in_flight)?;
-    let call = Call::new(shared.engine()?, config.options, ticket)?;
+    let session = Arc::new(Session::new(shared, config.options, ticket, held)?);
 
     let half_closed = Arc::new(AtomicBool::new(false));
     let later = documents(inbound, Arc::clone(&half_closed)).take_until(draining.clone().cancelled_owned());
-    let work = stream::iter(first.map(Ok)).chain(later).enumerate().map({
-        let shared = Arc::clone(&shared);
-        move |(index, document)| tag(Arc::clone(&shared), call.clone(), index, document)
+    let arrived = stream::iter(first.map(Ok)).chain(later).enumerate().then({
+        let session = Arc::clone(&session);
+        move |(index, document)| Arc::clone(&session).take_in(index, document)
     });
+    let work = arrived.map(move |item| Arc::clone(&session).tag(item));
     let results =
         if config.unordered { work.buffer_unordered(in_flight).boxed() } else { work.buffered(in_flight).boxed() };
+    let results = results.map_ok(|(response, _)| response);
     // A client that still had documents to send must learn that they were not read.
     let cut_off = stream::once(async {}).filter_map(move |()| {
         let cut = draining.is_cancelled() && !half_closed.load(Ordering::Acquire);
@@ -104,15 +122,74 @@ fn documents(
     inbound.and_then(move |request| std::future::ready(document(request))).chain(end)
 }
 
-async fn tag(
+/// What the documents of a stream share.
+struct Session {
     shared: Arc<Shared>,
-    call: Call,
+    options: Option<v1::TagOptions>,
+    ticket: Ticket,
+    /// The options as they were checked against a model last. The model is not kept: it may be replaced while the stream is open.
+    checked: Mutex<(Weak<Engine>, Call)>,
+    room: Arc<Semaphore>,
+    _held: Held,
+}
+
+/// A document with all that it holds.
+struct Item {
     index: usize,
-    document: Result<v1::Document, Status>,
-) -> Result<v1::StreamTagResponse, Status> {
-    // Documents read before a shutdown are answered.
-    let engine = shared.engine.get().ok_or(CallError::Loading)?;
-    let (mut result, timings) = call.tag_item(engine, document?, index).await?;
-    result.model = Some(response::model_descriptor(engine.tagger().manifest()));
-    Ok(v1::StreamTagResponse { result: Some(result), timings: Some(response::timings(timings)) })
+    document: v1::Document,
+    held: Held,
+    room: OwnedSemaphorePermit,
+}
+
+impl Session {
+    fn new(
+        shared: Arc<Shared>,
+        options: Option<v1::TagOptions>,
+        ticket: Ticket,
+        held: Held,
+    ) -> Result<Self, CallError> {
+        let engine = shared.engine()?;
+        let call = Call::new(&engine, options.clone(), ticket.clone())?;
+        let (checked, room) = (Mutex::new((Arc::downgrade(&engine), call)), Arc::new(Semaphore::new(MAX_STREAM_BYTES)));
+        Ok(Self { shared, options, ticket, checked, room, _held: held })
+    }
+
+    /// The current model, and the options checked against it.
+    fn call(&self) -> Result<(Arc<Engine>, Call), CallError> {
+        // Documents read before a shutdown are answered.
+        let engine = self.shared.host.current().ok_or(CallError::Loading)?;
+        let mut checked = self.checked.lock();
+        if !std::ptr::eq(checked.0.as_ptr(), Arc::as_ptr(&engine)) {
+            let call = Call::new(&engine, self.options.clone(), self.ticket.clone())?;
+            *checked = (Arc::downgrade(&engine), call);
+        }
+        Ok((engine, checked.1.clone()))
+    }
+
+    /// Holds a document's bytes, and waits until the stream has room for it.
+    async fn take_in(self: Arc<Self>, index: usize, document: Result<v1::Document, Status>) -> Result<Item, Status> {
+        let document = document?;
+        let bytes = document_bytes(&document);
+        let held = self.shared.hold(&self.ticket.tenant, bytes, &format!("documents[{index}]"))?;
+        let room = Arc::clone(&self.room).acquire_many_owned(bytes.min(MAX_STREAM_BYTES) as u32).await;
+        // Nobody closes it.
+        let room = room.map_err(|_| CallError::Draining)?;
+        Ok(Item { index, document, held, room })
+    }
+
+    /// What a document holds is given back when its result is taken.
+    async fn tag(self: Arc<Self>, item: Result<Item, Status>) -> Result<(v1::StreamTagResponse, Holds), Status> {
+        let Item { index, document, mut held, room } = item?;
+        let (engine, call) = self.call()?;
+        let (mut result, timings) = call.tag_item(&engine, document, index, &mut held).await?;
+        result.model = Some(response::model_descriptor(engine.tagger().manifest()));
+        let response = v1::StreamTagResponse { result: Some(result), timings: Some(response::timings(timings)) };
+        Ok((response, Holds { _held: held, _room: room }))
+    }
+}
+
+/// Kept by a result until it is taken.
+struct Holds {
+    _held: Held,
+    _room: OwnedSemaphorePermit,
 }

@@ -48,6 +48,10 @@ pub fn keys(keys: usize) {
 
 /// Something was read again, or could not be.
 pub fn reload(what: &'static str, is_done: bool) {
-    let result = if is_done { "done" } else { "failed" };
+    reload_result(what, if is_done { "done" } else { "failed" });
+}
+
+/// Something was read again, with a result of its own.
+pub fn reload_result(what: &'static str, result: &'static str) {
     counter!("rasid_reloads_total", "what" => what, "result" => result).increment(1);
 }
