@@ -1,4 +1,4 @@
-//! The contract, generated from `proto/rasid/v1`, and its JSON form.
+//! The contracts, generated from `proto/rasid`, and the JSON form of the public one.
 
 use std::sync::LazyLock;
 
@@ -11,8 +11,20 @@ pub mod v1 {
     tonic::include_proto!("rasid.v1");
 }
 
+/// Packages under `rasid.admin`.
+pub mod admin {
+    /// Package `rasid.admin.v1`.
+    #[allow(missing_docs, clippy::all, clippy::pedantic)]
+    pub mod v1 {
+        tonic::include_proto!("rasid.admin.v1");
+    }
+}
+
 /// The contract as an encoded `google.protobuf.FileDescriptorSet`, with all it imports.
 pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/rasid.v1.binpb"));
+
+/// The contract of `rasid.admin.v1` likewise, which the public server does not tell of.
+pub const ADMIN_FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/rasid.admin.v1.binpb"));
 
 /// The contract's descriptors; includes `google.rpc` error details, so that `Any` in a status has a JSON form.
 static POOL: LazyLock<Result<DescriptorPool, prost_reflect::DescriptorError>> =

@@ -5,15 +5,29 @@
 use std::{collections::BTreeMap, env, fs};
 
 use prost_reflect::{DescriptorPool, Kind};
-use rasid::proto::FILE_DESCRIPTOR_SET;
+use rasid::proto::{ADMIN_FILE_DESCRIPTOR_SET, FILE_DESCRIPTOR_SET};
 
-const PUBLISHED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/proto/rasid.v1.binpb");
+/// A contract of ours: its package and descriptors. Its published form is a file named after the package.
+struct Contract(&'static str, &'static [u8]);
 
-/// Every published fact, by its name.
-fn facts(descriptors: &[u8]) -> BTreeMap<String, String> {
+const CONTRACTS: [Contract; 2] =
+    [Contract("rasid.v1", FILE_DESCRIPTOR_SET), Contract("rasid.admin.v1", ADMIN_FILE_DESCRIPTOR_SET)];
+
+impl Contract {
+    fn pool(&self) -> DescriptorPool {
+        DescriptorPool::decode(self.1).unwrap()
+    }
+
+    fn published(&self) -> String {
+        format!("{}/proto/{}.binpb", env!("CARGO_MANIFEST_DIR"), self.0)
+    }
+}
+
+/// Every published fact of a package, by its name.
+fn facts(package: &str, descriptors: &[u8]) -> BTreeMap<String, String> {
     let pool = DescriptorPool::decode(descriptors).unwrap();
     let mut facts = BTreeMap::new();
-    for message in pool.all_messages().filter(|message| message.package_name() == "rasid.v1") {
+    for message in pool.all_messages().filter(|message| message.package_name() == package) {
         for field in message.fields() {
             let kind = match field.kind() {
                 Kind::Message(message) => message.full_name().to_owned(),
@@ -34,12 +48,12 @@ fn facts(descriptors: &[u8]) -> BTreeMap<String, String> {
             format!("{:?}", message.reserved_ranges().collect::<Vec<_>>()),
         );
     }
-    for values in pool.all_enums().filter(|values| values.package_name() == "rasid.v1") {
+    for values in pool.all_enums().filter(|values| values.package_name() == package) {
         for value in values.values() {
             facts.insert(value.full_name().to_owned(), value.number().to_string());
         }
     }
-    for service in pool.services().filter(|service| service.package_name() == "rasid.v1") {
+    for service in pool.services().filter(|service| service.package_name() == package) {
         for method in service.methods() {
             let (input, output) = (method.input(), method.output());
             let streams = (method.is_client_streaming(), method.is_server_streaming());
@@ -54,23 +68,30 @@ fn facts(descriptors: &[u8]) -> BTreeMap<String, String> {
 
 #[test]
 fn nothing_published_has_changed() {
-    if env::var_os("RASID_FREEZE").is_some() {
-        fs::write(PUBLISHED, FILE_DESCRIPTOR_SET).unwrap();
+    for contract in &CONTRACTS {
+        if env::var_os("RASID_FREEZE").is_some() {
+            fs::write(contract.published(), contract.1).unwrap();
+        }
+        let published = facts(contract.0, &fs::read(contract.published()).unwrap());
+        let now = facts(contract.0, contract.1);
+        assert!(published.len() > 25);
+        for (name, fact) in &published {
+            assert_eq!(now.get(name), Some(fact), "{name} was published otherwise");
+        }
+        let new: Vec<_> = now.keys().filter(|name| !published.contains_key(*name)).collect();
+        assert!(new.is_empty(), "not published yet (see the head of this file): {new:?}");
     }
-    let published = facts(&fs::read(PUBLISHED).unwrap());
-    let now = facts(FILE_DESCRIPTOR_SET);
-    assert!(published.len() > 80);
-    for (name, fact) in &published {
-        assert_eq!(now.get(name), Some(fact), "{name} was published otherwise");
-    }
-    let new: Vec<_> = now.keys().filter(|name| !published.contains_key(*name)).collect();
-    assert!(new.is_empty(), "not published yet (see the head of this file): {new:?}");
+}
+
+#[test]
+fn the_public_contract_does_not_tell_of_the_other() {
+    assert!(CONTRACTS[0].pool().files().all(|file| !file.package_name().starts_with("rasid.admin")));
 }
 
 #[test]
 fn every_part_is_commented() {
-    let pool = DescriptorPool::decode(FILE_DESCRIPTOR_SET).unwrap();
-    for file in pool.files().filter(|file| file.package_name() == "rasid.v1") {
+    let pools = CONTRACTS.map(|contract| contract.pool());
+    for file in pools.iter().flat_map(DescriptorPool::files).filter(|file| file.package_name().starts_with("rasid.")) {
         let proto = file.file_descriptor_proto();
         let locations = &proto.source_code_info.as_ref().unwrap().location;
         let commented = |path: &[i32]| {
@@ -98,8 +119,10 @@ fn every_part_is_commented() {
             assert!(commented(&[6, s as i32]), "{}", service.name());
             for (m, method) in service.method.iter().enumerate() {
                 assert!(commented(&[6, s as i32, 2, m as i32]), "{}", method.name());
-                // NO_SIDE_EFFECTS: clients may retry.
-                assert_eq!(method.options.as_ref().unwrap().idempotency_level, Some(1), "{}", method.name());
+                // Clients may retry: NO_SIDE_EFFECTS, and IDEMPOTENT for what an operator may ask for.
+                let allowed: &[i32] = if file.package_name() == "rasid.v1" { &[1] } else { &[1, 2] };
+                let level = method.options.as_ref().unwrap().idempotency_level.unwrap();
+                assert!(allowed.contains(&level), "{}", method.name());
             }
         }
     }
@@ -107,8 +130,9 @@ fn every_part_is_commented() {
 
 #[test]
 fn enums_begin_with_unspecified_and_carry_their_prefix() {
-    let pool = DescriptorPool::decode(FILE_DESCRIPTOR_SET).unwrap();
-    for values in pool.all_enums().filter(|values| values.package_name() == "rasid.v1") {
+    let pools = CONTRACTS.map(|contract| contract.pool());
+    let enums = pools.iter().flat_map(DescriptorPool::all_enums);
+    for values in enums.filter(|values| values.package_name().starts_with("rasid.")) {
         // buf's rule: OffsetUnit becomes OFFSET_UNIT_.
         let mut prefix = String::new();
         for letter in values.name().chars() {
