@@ -17,8 +17,12 @@ use tokio::time::Instant;
 /// How often the figures of the process are looked at.
 const PROCESS_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Seconds: from a headline on an idle machine to a batch that waits its turn.
-const SECONDS: [f64; 14] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
+/// Seconds: from a headline on an idle machine to a batch of a thousand articles.
+const SECONDS: [f64; 17] =
+    [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0];
+
+/// Seconds of splitting a document: from a headline to the largest document.
+const TOKENIZE_SECONDS: [f64; 11] = [0.000_05, 0.0001, 0.000_25, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.25, 1.0];
 
 /// Tokens of a batch, up to the largest budget.
 const TOKENS: [f64; 11] = [32.0, 64.0, 128.0, 256.0, 512.0, 768.0, 1024.0, 2048.0, 4096.0, 16_384.0, 65_536.0];
@@ -42,13 +46,20 @@ pub fn serve(address: SocketAddr) -> Result<impl Future<Output = ()> + Send, Met
     let failed = |source| MetricsError { address, source };
     let builder = PrometheusBuilder::new().with_http_listener(address);
     let builder = builder.set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS).map_err(failed)?;
-    let builder =
-        builder.set_buckets_for_metric(Matcher::Full("rasid_batch_tokens".to_owned()), &TOKENS).map_err(failed)?;
-    let builder =
-        builder.set_buckets_for_metric(Matcher::Full("rasid_batch_fill".to_owned()), &PARTS).map_err(failed)?;
+    let builder = [
+        ("rasid_tokenize_seconds", &TOKENIZE_SECONDS[..]),
+        ("rasid_batch_tokens", &TOKENS),
+        ("rasid_batch_fill", &PARTS),
+    ]
+    .into_iter()
+    .try_fold(builder, |builder, (name, buckets)| {
+        builder.set_buckets_for_metric(Matcher::Full(name.to_owned()), buckets)
+    })
+    .map_err(failed)?;
     let (recorder, exporter) = builder.build().map_err(failed)?;
     metrics::set_global_recorder(recorder).map_err(|error| failed(error.into()))?;
     describe();
+    gauge!("rasid_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
     let process = metrics_process::Collector::default();
     process.describe();
     Ok(async move {
@@ -84,7 +95,7 @@ fn describe() {
     );
     describe_histogram!("rasid_document_seconds", Unit::Seconds, "From a document's arrival to its answer, by lane.");
     describe_histogram!("rasid_tokenize_seconds", Unit::Seconds, "Finding a document's sentences, tokens and windows.");
-    describe_histogram!("rasid_queue_seconds", Unit::Seconds, "A document's waiting.");
+    describe_histogram!("rasid_queue_seconds", Unit::Seconds, "A document's waiting, by lane.");
     describe_histogram!("rasid_inference_seconds", Unit::Seconds, "The batches that held a document's windows.");
     describe_counter!("rasid_windows_total", Unit::Count, "Windows that the model has read.");
     describe_counter!("rasid_tokens_total", Unit::Count, "Tokens that the model has read, special tokens included.");
@@ -98,6 +109,7 @@ fn describe() {
     describe_gauge!("rasid_queue_capacity_tokens", Unit::Count, "Tokens that may be admitted at a time.");
     describe_gauge!("rasid_held_bytes", Unit::Bytes, "Bytes of requests and answers that calls hold.");
     describe_gauge!("rasid_held_capacity_bytes", Unit::Bytes, "Bytes beyond which new calls are refused.");
+    describe_gauge!("rasid_build_info", "1, with the version of the program.");
     describe_gauge!(
         "rasid_model_info",
         "1 for the model that answers, 0 for those before it, with name, version and revision."
@@ -202,7 +214,7 @@ pub fn tokens_saved(reason: Unwanted, tokens: usize) {
 pub fn stages(lane: &'static str, total: Duration, tokenize: Duration, queue: Duration, inference: Duration) {
     histogram!("rasid_document_seconds", "lane" => lane).record(total);
     histogram!("rasid_tokenize_seconds").record(tokenize);
-    histogram!("rasid_queue_seconds").record(queue);
+    histogram!("rasid_queue_seconds", "lane" => lane).record(queue);
     histogram!("rasid_inference_seconds").record(inference);
 }
 

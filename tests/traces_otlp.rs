@@ -128,6 +128,14 @@ mod otlp {
         assert_eq!(attribute(calls[0], "rpc.grpc.status_code"), Some(Value::IntValue(0)));
         assert_eq!(attribute(calls[1], "rpc.grpc.status_code"), Some(Value::IntValue(13)));
         assert_eq!(calls[1].status.as_ref().unwrap().code(), StatusCode::Error);
+        // Below it the document, and below that what was done with it.
+        let children = |parent: &Span| {
+            let own = spans.iter().filter(|span| span.parent_span_id == parent.span_id);
+            own.map(|span| span.name.clone()).collect::<std::collections::BTreeSet<_>>()
+        };
+        assert_eq!(children(calls[0]), ["document".to_owned()].into());
+        let document = spans.iter().find(|span| span.parent_span_id == calls[0].span_id).unwrap();
+        assert_eq!(children(document), ["encode", "finish", "queue", "read"].map(str::to_owned).into());
         // The log speaks of the same trace and the same call.
         assert!(log.contains(&format!("trace_id=\"{TRACE}\"")), "{log}");
         let Some(Value::StringValue(id)) = attribute(calls[0], "request_id") else { panic!("{calls:?}") };

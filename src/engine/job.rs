@@ -9,6 +9,7 @@ use std::{
 
 use parking_lot::Mutex;
 use tokio::{sync::oneshot, time::Instant};
+use tracing::{Span, debug_span};
 
 use super::{EngineError, Ticket, admission::Permit, fault, turns::Cost};
 use crate::{
@@ -27,6 +28,8 @@ pub(super) struct Job {
     pub reply: oneshot::Sender<Result<Answer, EngineError>>,
     /// Given back when the job is answered or dropped.
     pub permit: Permit,
+    /// What becomes of it, within the span of its call.
+    pub span: Span,
 }
 
 /// A document and its analysis.
@@ -97,6 +100,7 @@ pub(super) struct ActiveJob {
     pub reading: Reading,
     arrived: Instant,
     tokenize: Duration,
+    span: Span,
     progress: Mutex<Progress>,
 }
 
@@ -106,6 +110,8 @@ struct Progress {
     /// Windows without scores.
     missing: usize,
     inference: Duration,
+    /// Open until the first batch with a window of it.
+    queued: Span,
     /// Gone once answered.
     waiting: Option<(oneshot::Sender<Result<Answer, EngineError>>, Permit)>,
 }
@@ -116,6 +122,7 @@ impl ActiveJob {
             scores: DocumentScores::default(),
             missing: reading.windows().len(),
             inference: Duration::ZERO,
+            queued: debug_span!(parent: &job.span, "queue"),
             waiting: Some((job.reply, job.permit)),
         };
         Self {
@@ -125,6 +132,7 @@ impl ActiveJob {
             reading,
             arrived: job.arrived,
             tokenize,
+            span: job.span,
             progress: Mutex::new(progress),
         }
     }
@@ -167,6 +175,12 @@ impl ActiveJob {
         }
     }
 
+    /// The span of a batch with some of its windows, to be kept until that is encoded.
+    pub fn encoding(&self, windows: usize, batch_tokens: usize) -> Span {
+        self.progress.lock().queued = Span::none();
+        debug_span!(parent: &self.span, "encode", windows, batch_tokens)
+    }
+
     /// Adds the time of a batch that held windows of this document.
     pub fn add_inference(&self, elapsed: Duration) {
         self.progress.lock().inference += elapsed;
@@ -179,6 +193,7 @@ impl ActiveJob {
             (std::mem::take(&mut progress.scores), progress.inference)
         };
         let finish = || {
+            let _span = debug_span!(parent: &self.span, "finish").entered();
             fault::trip("finish", &self.document);
             tagger.finish(&self.document, &self.plan, &self.reading, &scores)
         };

@@ -157,8 +157,9 @@ impl Engine {
         let arrived = Instant::now();
         let permit = self.admission.admit(document.bytes(), ticket).await?;
         let (reply, answer) = oneshot::channel();
+        let span = tracing::debug_span!("document", lane = ticket.lane.name(), bytes = document.bytes());
         let (document, ticket) = (Arc::new(document), ticket.clone());
-        self.workers.submit(Job { document, plan, ticket, arrived, reply, permit });
+        self.workers.submit(Job { document, plan, ticket, arrived, reply, permit, span });
         answer.await.map_err(|_| EngineError::Stopped)?
     }
 }

@@ -46,7 +46,15 @@ fn read(document: Document, ticket: Ticket) -> (Arc<ActiveJob>, Reply) {
     let permit = admission.admit(1, &ticket).now_or_never().unwrap().unwrap();
     let reading = tagger().read(&document, &plan()).unwrap();
     let (reply, answer) = oneshot::channel();
-    let job = Job { document: Arc::new(document), plan: plan(), ticket, arrived: Instant::now(), reply, permit };
+    let job = Job {
+        document: Arc::new(document),
+        plan: plan(),
+        ticket,
+        arrived: Instant::now(),
+        reply,
+        permit,
+        span: tracing::Span::none(),
+    };
     (Arc::new(ActiveJob::new(job, reading, Duration::ZERO)), answer)
 }
 

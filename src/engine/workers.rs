@@ -9,6 +9,7 @@ use std::{
 
 use rayon::ThreadPool;
 use tokio::time::Instant;
+use tracing::debug_span;
 
 use super::{
     EngineConfig, EngineError, Lane, StartError,
@@ -114,6 +115,7 @@ impl Reader {
     fn read(&self, job: Job) {
         let started = Instant::now();
         let read = || {
+            let _span = debug_span!(parent: &job.span, "read").entered();
             fault::trip("read", &job.document);
             self.tagger.read(&job.document, &job.plan)
         };
@@ -156,12 +158,14 @@ impl Encoder {
     fn encode(&self, batch: &[Slice]) {
         let requests: Vec<_> = batch.iter().flat_map(Slice::requests).collect();
         let tokens = requests.iter().map(WindowRequest::tokens).sum();
+        let spans: Vec<_> = batch.iter().map(|slice| slice.job.encoding(slice.windows.len(), tokens)).collect();
         let started = Instant::now();
         let outcome = catch_unwind(AssertUnwindSafe(|| {
             batch.iter().for_each(|slice| fault::trip("encode", &slice.job.document));
             self.tagger.encode_each(&requests)
         }));
         let elapsed = started.elapsed();
+        drop(spans);
         match (outcome, batch) {
             (Ok(results), _) => {
                 self.drain.note_batch(tokens, elapsed, self.workers);
