@@ -24,6 +24,7 @@
 #![warn(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::dbg_macro, clippy::todo)]
 
 pub mod auth;
+pub mod calibration;
 pub mod cli;
 pub mod config;
 pub mod encoder;

@@ -1,6 +1,7 @@
 //! The command line: `rasid tag`, `rasid serve`, `rasid eval`, `rasid model`, `rasid key`, `rasid bench`.
 
 mod bench;
+mod calibrate;
 mod eval;
 mod health;
 mod input;
@@ -20,6 +21,7 @@ use thiserror::Error;
 use self::input::{InputFormat, InputOptions, Unreadable};
 use crate::{
     auth::{KeyError, Problem},
+    calibration::CalibrationError,
     engine::ReloadError,
     eval::EvalError,
     grpc::ServeError,
@@ -89,6 +91,8 @@ enum CliError {
     Serve(#[from] ServeError),
     #[error("{}: {} {}", .0.id, .0.field, .0.problem)]
     Unreadable(Unreadable),
+    #[error(transparent)]
+    Calibration(#[from] CalibrationError),
     #[error(transparent)]
     Eval(#[from] EvalError),
     #[error("nothing to evaluate: name files with --ner, --topics or --articles")]

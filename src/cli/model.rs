@@ -8,7 +8,7 @@ use std::{
 
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::CliError;
+use super::{CliError, calibrate};
 use crate::{
     config::{ModelSettings, PackSettings},
     model::{self, EncoderFormat, Manifest},
@@ -38,6 +38,8 @@ enum ModelCommand {
         #[arg(long, default_value = "f16")]
         encoder_format: FormatArg,
     },
+    /// Fit calibration and thresholds on scores of held-out data, write them into a bundle and seal it.
+    Calibrate(calibrate::CalibrateArgs),
     /// Compute checksums and revision of a bundle anew, after an edit of its manifest.
     Seal {
         /// The bundle.
@@ -69,6 +71,7 @@ pub fn run(args: &ModelArgs) -> Result<ExitCode, CliError> {
             let PackSettings { manifest, weights, embeddings, tokenizer, out } = parts;
             describe(&model::pack(manifest, weights, embeddings, tokenizer, format, out)?)
         }
+        ModelCommand::Calibrate(args) => calibrate::run(args)?,
         ModelCommand::Seal { folder } => describe(&model::seal(folder)?),
     };
     io::stdout().write_all(text.as_bytes()).map_err(CliError::Output)?;

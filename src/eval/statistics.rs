@@ -74,6 +74,8 @@ pub struct Reliability {
     /// Expected calibration error (Naeini et al. 2015): the mean distance of a bin's probability from its share of correct answers,
     /// weighted by how many fall into it. None where nothing was predicted.
     pub ece: Option<f64>,
+    /// What the error would be on average if all probabilities were exactly right: few predictions show no less.
+    pub ece_floor: Option<f64>,
     /// Mean squared distance of probability and outcome (Brier score).
     pub brier: Option<f64>,
     /// The bins that hold anything: [`BINS`] of equal width over [0, 1], lower bound not included but for 0.
@@ -98,34 +100,51 @@ pub struct ReliabilityBin {
 impl Reliability {
     /// Bins predictions: probability and whether it was correct.
     pub fn new(predictions: &[(f32, bool)]) -> Self {
-        let mut sums = [(0_usize, 0.0, 0_usize); BINS];
-        for &(probability, correct) in predictions {
-            // As numpy's digitize with right-closed bins.
-            let bin = ((f64::from(probability) * BINS as f64).ceil() as usize).clamp(1, BINS) - 1;
-            sums[bin].0 += 1;
-            sums[bin].1 += f64::from(probability);
-            sums[bin].2 += usize::from(correct);
-        }
-        let bins: Vec<ReliabilityBin> = sums
-            .iter()
-            .enumerate()
-            .filter(|(_, (count, ..))| *count > 0)
-            .map(|(bin, &(count, probability, correct))| ReliabilityBin {
-                from: bin as f64 / BINS as f64,
-                to: (bin + 1) as f64 / BINS as f64,
-                count,
-                probability: probability / count as f64,
-                accuracy: correct as f64 / count as f64,
-            })
-            .collect();
-        let total = predictions.len() as f64;
-        let distance = |bin: &ReliabilityBin| (bin.probability - bin.accuracy).abs() * bin.count as f64 / total;
+        let bins = bins(predictions);
         let squares = predictions.iter().map(|&(probability, correct)| {
             let distance = f64::from(probability) - f64::from(u8::from(correct));
             distance * distance
         });
-        Self { ece: (!bins.is_empty()).then(|| bins.iter().map(distance).sum()), brier: mean(squares), bins }
+        Self { ece: ece(&bins), ece_floor: ece_floor(predictions), brier: mean(squares), bins }
     }
+}
+
+/// Outcomes that are drawn for [`Reliability::ece_floor`].
+const FLOOR_SAMPLES: usize = 50;
+
+fn ece_floor(predictions: &[(f32, bool)]) -> Option<f64> {
+    let mut random = fastrand::Rng::with_seed(0);
+    let mut drawn = predictions.to_vec();
+    let samples = (0..FLOOR_SAMPLES).filter_map(|_| {
+        drawn.iter_mut().for_each(|(probability, correct)| *correct = random.f32() < *probability);
+        ece(&bins(&drawn))
+    });
+    mean(samples)
+}
+
+fn ece(bins: &[ReliabilityBin]) -> Option<f64> {
+    let total = bins.iter().map(|bin| bin.count).sum::<usize>() as f64;
+    let distance = |bin: &ReliabilityBin| (bin.probability - bin.accuracy).abs() * bin.count as f64 / total;
+    (!bins.is_empty()).then(|| bins.iter().map(distance).sum())
+}
+
+fn bins(predictions: &[(f32, bool)]) -> Vec<ReliabilityBin> {
+    let mut sums = [(0_usize, 0.0, 0_usize); BINS];
+    for &(probability, correct) in predictions {
+        // As numpy's digitize with right-closed bins.
+        let bin = ((f64::from(probability) * BINS as f64).ceil() as usize).clamp(1, BINS) - 1;
+        sums[bin].0 += 1;
+        sums[bin].1 += f64::from(probability);
+        sums[bin].2 += usize::from(correct);
+    }
+    let bin = |(bin, &(count, probability, correct)): (usize, &(usize, f64, usize))| ReliabilityBin {
+        from: bin as f64 / BINS as f64,
+        to: (bin + 1) as f64 / BINS as f64,
+        count,
+        probability: probability / count as f64,
+        accuracy: correct as f64 / count as f64,
+    };
+    sums.iter().enumerate().filter(|(_, (count, ..))| *count > 0).map(bin).collect()
 }
 
 /// How to draw bootstrap samples.

@@ -29,7 +29,9 @@ pub fn reliability_diagram(title: &str, reliability: &Reliability) -> String {
 <rect width="{WIDTH}" height="{HEIGHT}" fill="white"/>"#
     );
     let count: usize = reliability.bins.iter().map(|bin| bin.count).sum();
-    let ece = reliability.ece.map_or(String::new(), |ece| format!(", ECE {ece:.3}"));
+    let figure =
+        |name: &str, figure: Option<f64>| figure.map_or(String::new(), |figure| format!(", {name} {figure:.3}"));
+    let ece = figure("ECE", reliability.ece) + &figure("floor", reliability.ece_floor);
     text(&mut out, LEFT, 20.0, "start", &format!(r#"<tspan font-weight="bold">{}</tspan>"#, escaped(title)));
     text(&mut out, LEFT, 36.0, "start", &format!("{count} predictions{ece}"));
     axes(&mut out);

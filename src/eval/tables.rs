@@ -5,6 +5,7 @@ use std::fmt::Write;
 use super::{
     ArticleResult, EntityFigures, Report, TopicFigures,
     report::{EntityResult, LanguageScores, Means, TopicResult},
+    statistics::BINS,
 };
 
 /// A heading and a table below it.
@@ -48,7 +49,9 @@ pub fn markdown(report: &Report) -> String {
     // Writing to a string cannot fail.
     let _ = writeln!(
         out,
-        "# {} {}\n\nRevision `{}`, calibration `{}`. Intervals: 95 %, {} bootstrap samples of rows.\n",
+        "# {} {}\n\nRevision `{}`, calibration `{}`. Intervals: 95 %, {} bootstrap samples of rows. ECE: expected calibration error \
+         of found entities and of assigned topics, {BINS} bins of equal width; floor: what it would be on average if every probability were \
+         exactly right.\n",
         model.name, model.version, model.revision, model.calibration_id, report.bootstrap
     );
     for Section { heading, columns, rows } in sections(report) {
@@ -98,7 +101,8 @@ fn ner(results: &[EntityResult]) -> Section {
     }
 }
 
-const ENTITY_COLUMNS: [&str; 11] = ["F1", "95 %", "P", "R", "PER", "ORG", "LOC", "MISC", "overlap", "untyped", "ECE"];
+const ENTITY_COLUMNS: [&str; 12] =
+    ["F1", "95 %", "P", "R", "PER", "ORG", "LOC", "MISC", "overlap", "untyped", "ECE", "floor"];
 
 fn entity_cells(figures: &EntityFigures) -> Vec<String> {
     let kind = |name: &str| figures.per_type.get(name).map_or(String::new(), |score| number(score.f1));
@@ -106,7 +110,7 @@ fn entity_cells(figures: &EntityFigures) -> Vec<String> {
     cells.extend([figures.micro.precision, figures.micro.recall].map(number));
     cells.extend(["PER", "ORG", "LOC", "MISC"].map(kind));
     cells.extend([figures.partial.overlap_f1, figures.partial.untyped_f1].map(number));
-    cells.push(optional(figures.reliability.ece));
+    cells.extend([figures.reliability.ece, figures.reliability.ece_floor].map(optional));
     cells
 }
 
@@ -124,7 +128,8 @@ fn topics(results: &[TopicResult]) -> Section {
     }
 }
 
-const TOPIC_COLUMNS: [&str; 8] = ["top-1", "95 %", "top-1 macro F1", "macro F1", "95 %", "micro F1", "AP", "ECE"];
+const TOPIC_COLUMNS: [&str; 9] =
+    ["top-1", "95 %", "top-1 macro F1", "macro F1", "95 %", "micro F1", "AP", "ECE", "floor"];
 
 fn topic_cells(figures: &TopicFigures) -> Vec<String> {
     vec![
@@ -136,6 +141,7 @@ fn topic_cells(figures: &TopicFigures) -> Vec<String> {
         number(figures.micro_f1),
         optional(figures.average_precision),
         optional(figures.reliability.ece),
+        optional(figures.reliability.ece_floor),
     ]
 }
 

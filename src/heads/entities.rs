@@ -38,7 +38,8 @@ pub struct EntitySpan {
     pub start: usize,
     /// First byte after.
     pub end: usize,
-    /// Mean probability of the chosen tags over the entity's words.
+    /// The mean probability of the chosen tags over the entity's words, times the probability that it ends with them, in [0, 1]. Of
+    /// the products and means of these probabilities that were tried, this tells right entities best from wrong ones.
     pub score: f32,
 }
 
@@ -161,7 +162,9 @@ fn spans(words: &[Tagged], tags: &[usize]) -> Vec<EntitySpan> {
     while index < words.len() {
         let end = (index + 1..words.len()).find(|&next| !is_inside(tags[next])).unwrap_or(words.len());
         if let Some(kind) = kind_of(tags[index]) {
-            spans.extend(span(kind, &words[index..end], &tags[index..end]));
+            let goes_on = words.get(end).and_then(|next| next.log_probabilities.get(2 * kind + 2));
+            let ends = 1.0 - goes_on.map_or(0.0, |log_probability| log_probability.exp());
+            spans.extend(span(kind, &words[index..end], &tags[index..end], ends));
             index = end;
         } else {
             index += 1;
@@ -170,8 +173,9 @@ fn spans(words: &[Tagged], tags: &[usize]) -> Vec<EntitySpan> {
     spans
 }
 
-/// The span of an entity's words, without punctuation at its edges; none if it is nothing but punctuation.
-fn span(kind: usize, words: &[Tagged], tags: &[usize]) -> Option<EntitySpan> {
+/// The span of an entity's words, without punctuation at its edges; none if it is nothing but punctuation. `ends` is the probability
+/// that the word behind them is not one more.
+fn span(kind: usize, words: &[Tagged], tags: &[usize], ends: f32) -> Option<EntitySpan> {
     let is_word = |tagged: &Tagged| tagged.word.kind != WordKind::Punctuation;
     let first = words.iter().position(is_word)?;
     let last = words.iter().rposition(is_word)?;
@@ -179,7 +183,7 @@ fn span(kind: usize, words: &[Tagged], tags: &[usize]) -> Option<EntitySpan> {
     let known: Vec<f32> =
         probabilities.filter_map(|(tagged, &tag)| Some(tagged.log_probabilities.get(tag)?.exp())).collect();
     let score = if known.is_empty() { 0.0 } else { known.iter().sum::<f32>() / known.len() as f32 };
-    Some(EntitySpan { kind, start: words[first].word.start, end: words[last].word.end, score })
+    Some(EntitySpan { kind, start: words[first].word.start, end: words[last].word.end, score: score * ends })
 }
 
 #[cfg(test)]
@@ -220,6 +224,22 @@ mod tests {
         let spans = decode_words("( Smith & Sons ) .", &[3, 4, 4, 4, 4, 0]);
         assert_eq!(spans, [(1, "Smith & Sons".to_owned())]);
         assert_eq!(decode_words("! ?", &[1, 2]), []);
+    }
+
+    #[test]
+    fn the_score_is_of_the_tags_and_of_the_end() {
+        let words = words("Amina Said spoke");
+        let tokens: Vec<Token> =
+            words.iter().map(|word| Token { id: 7, start: word.start as u32, end: word.end as u32 }).collect();
+        let tags = |chances: &[(usize, f32)]| {
+            let mut logits = [f32::NEG_INFINITY; 9];
+            chances.iter().for_each(|&(tag, chance)| logits[tag] = chance.ln());
+            logits
+        };
+        let logits = [tags(&[(1, 0.9), (0, 0.1)]), tags(&[(2, 0.7), (0, 0.3)]), tags(&[(0, 0.75), (2, 0.25)])].concat();
+        let spans = decode(&words, &tokens, &logits, 9);
+        assert_eq!(spans.len(), 1);
+        assert!((spans[0].score - 0.8 * 0.75).abs() < 1e-6, "{}", spans[0].score);
     }
 
     #[test]

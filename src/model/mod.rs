@@ -11,6 +11,6 @@ pub use self::{
     bundle::Bundle,
     error::ModelError,
     manifest::{CalibrationSpec, EntityTypeSpec, FileSpec, Files, MANIFEST_FILE, Manifest, PlattSpec, TopicSpec},
-    pack::{EncoderFormat, pack, seal},
+    pack::{EncoderFormat, pack, seal, write_manifest},
     source::ModelSource,
 };

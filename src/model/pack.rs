@@ -69,7 +69,14 @@ pub fn pack(
 /// If a file cannot be read or written, or the manifest contradicts itself.
 pub fn seal(folder: &Path) -> Result<Manifest, ModelError> {
     let json = read(&folder.join(MANIFEST_FILE))?;
-    let mut manifest: Manifest = serde_json::from_slice(&json).map_err(ModelError::Manifest)?;
+    write_manifest(serde_json::from_slice(&json).map_err(ModelError::Manifest)?, folder)
+}
+
+/// Writes a manifest into a bundle: with hashes of the files as they are now, and the revision that comes of it.
+///
+/// # Errors
+/// As [`seal`].
+pub fn write_manifest(mut manifest: Manifest, folder: &Path) -> Result<Manifest, ModelError> {
     for file in manifest.files.iter_mut() {
         *file = describe(&file.name, &read(&folder.join(&file.name))?);
     }

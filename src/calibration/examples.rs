@@ -1,0 +1,74 @@
+//! What a calibration is fitted on.
+
+use std::{
+    fs::File,
+    io::{BufRead, BufReader},
+    path::Path,
+};
+
+use super::CalibrationError;
+use crate::{eval::Record, heads::calibration::logit, model::Manifest};
+
+/// Logits with the truth of each.
+#[derive(Debug, Clone, Default)]
+pub struct Examples {
+    /// By topic of the model: texts that name all of their topics.
+    pub topics: Vec<Vec<(f64, bool)>>,
+    /// By entity type: predicted entities whose type is annotated, by the logit of the model's own probability.
+    pub entities: Vec<Vec<(f64, bool)>>,
+    /// Texts left out, since they do not name all of their topics.
+    pub incomplete_texts: usize,
+}
+
+impl Examples {
+    /// Reads what `rasid eval --scores` wrote.
+    ///
+    /// # Errors
+    /// If the file cannot be read, or is not of the model of the manifest.
+    pub fn read(path: &Path, manifest: &Manifest) -> Result<Self, CalibrationError> {
+        let failed = |source| CalibrationError::Read { path: path.to_owned(), source };
+        let mut examples = Self {
+            topics: vec![Vec::new(); manifest.topics.len()],
+            entities: vec![Vec::new(); manifest.entity_types.len()],
+            incomplete_texts: 0,
+        };
+        for (index, line) in BufReader::new(File::open(path).map_err(failed)?).lines().enumerate() {
+            let line_number = index + 1;
+            let record = serde_json::from_str(&line.map_err(failed)?);
+            let record: Record = record.map_err(|source| CalibrationError::Record {
+                path: path.to_owned(),
+                line: line_number,
+                source,
+            })?;
+            examples.add(&record, manifest).map_err(|(what, name)| CalibrationError::Unknown {
+                path: path.to_owned(),
+                line: line_number,
+                name,
+                what,
+            })?;
+        }
+        Ok(examples)
+    }
+
+    /// Takes a record in; fails with what it names and the model has not.
+    fn add(&mut self, record: &Record, manifest: &Manifest) -> Result<(), (&'static str, String)> {
+        match record {
+            Record::Topics { multi_label: false, .. } => self.incomplete_texts += 1,
+            Record::Topics { gold, covered, logits, .. } => {
+                for name in covered {
+                    let unknown = || ("topic", name.clone());
+                    let topic = manifest.topics.iter().position(|topic| topic.id == *name).ok_or_else(unknown)?;
+                    let &logit = logits.get(name).ok_or_else(unknown)?;
+                    self.topics[topic].push((f64::from(logit), gold.contains(name)));
+                }
+            }
+            Record::Entity { entity_type, score, correct: Some(correct), .. } => {
+                let kind = manifest.entity_types.iter().position(|kind| kind.id == *entity_type);
+                let kind = kind.ok_or_else(|| ("entity type", entity_type.clone()))?;
+                self.entities[kind].push((f64::from(logit(*score)), *correct));
+            }
+            Record::Entity { correct: None, .. } => {}
+        }
+        Ok(())
+    }
+}
