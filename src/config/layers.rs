@@ -23,8 +23,9 @@ use toml::{Spanned, Value};
 /// Arguments that are about the settings, not among them.
 const OWN: [&str; 4] = ["config", "print_config", "help", "version"];
 
-/// Beginnings of variables that Kubernetes sets in every container beside a service named rasid.
-const KUBERNETES: [&str; 2] = ["RASID_SERVICE_", "RASID_PORT"];
+/// Beginnings of variables that are no settings and may be there: those of `rasid health`, which runs beside the server, and those that
+/// Kubernetes sets in every container beside a service named rasid.
+const OTHERS: [&str; 3] = ["RASID_HEALTH_", "RASID_SERVICE_", "RASID_PORT"];
 
 /// What stands for a secret.
 const MASK: &str = "********";
@@ -193,7 +194,7 @@ impl fmt::Display for Setting {
 pub fn unknown_variables(command: &Command) -> Vec<String> {
     let names = env::vars_os().filter_map(|(name, _)| name.into_string().ok());
     let is_ours =
-        |name: &String| name.starts_with("RASID_") && !KUBERNETES.iter().any(|beginning| name.starts_with(beginning));
+        |name: &String| name.starts_with("RASID_") && !OTHERS.iter().any(|beginning| name.starts_with(beginning));
     let is_known = |name: &String| command.get_arguments().any(|argument| argument.get_env() == Some(OsStr::new(name)));
     names.filter(|name| is_ours(name) && !is_known(name)).collect()
 }
