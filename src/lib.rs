@@ -39,4 +39,5 @@ pub mod systemd;
 pub mod tagger;
 pub mod telemetry;
 pub mod text;
+mod time;
 pub mod watch;

@@ -1,8 +1,10 @@
 //! Settings of the commands: every field with its default, unit and range.
 
 mod access;
+mod connections;
 mod layers;
 mod telemetry;
+mod tls;
 
 use std::{fmt, net::SocketAddr, num::NonZeroUsize, path::PathBuf, str::FromStr, time::Duration};
 
@@ -12,8 +14,10 @@ use thiserror::Error;
 
 pub use self::{
     access::{AccessSettings, ReflectionAccess, Secret},
+    connections::ConnectionSettings,
     layers::{ConfigError, Layers, Origin, Setting, unknown_variables},
     telemetry::{LogFormat, TelemetrySettings},
+    tls::TlsSettings,
 };
 use crate::{
     engine::{EngineConfig, ModelLoader},
@@ -163,6 +167,14 @@ pub struct ServeSettings {
     /// Who may call.
     #[command(flatten)]
     pub access: AccessSettings,
+
+    /// What the server shows to clients, and asks of them.
+    #[command(flatten)]
+    pub tls: TlsSettings,
+
+    /// What connections may cost.
+    #[command(flatten)]
+    pub connections: ConnectionSettings,
 
     /// Seconds that calls may take to finish after SIGTERM or Ctrl-C.
     #[arg(long, env = "RASID_DRAIN_SECONDS", default_value_t = 30, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(0..=3600))]

@@ -21,8 +21,8 @@ use crate::engine::{Held, Memory, Tenant};
 /// Messages up to this length need no room of their own: as much lies in the window of any open stream.
 const SMALL: usize = 64 << 10;
 
-/// Answers go out in pieces of this length, so that what is not sent yet is not out of our hands.
-const PIECE: usize = 64 << 10;
+/// Answers go out in pieces of this length (a frame's), so that what is not sent yet is not out of our hands.
+const PIECE: usize = 16 << 10;
 
 /// The compression flag and the length before each message.
 const PREFIX: usize = 5;

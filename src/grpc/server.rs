@@ -1,44 +1,39 @@
 //! The server: services, health, and the way from start to stop.
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{future::Future, sync::Arc};
 
 use thiserror::Error;
-use tokio::net::TcpListener;
-use tonic::{
-    Request, Status,
-    codec::CompressionEncoding,
-    service::interceptor::InterceptedService,
-    transport::{Server, server::TcpIncoming},
-};
+use tokio::{net::TcpListener, task::JoinSet};
+use tonic::{Request, Status, codec::CompressionEncoding, service::interceptor::InterceptedService};
 use tonic_health::{ServingStatus, server::HealthReporter};
 
 use super::{
-    deadline::note_deadline, hold::HoldLayer, observe::ObserveLayer, reload, service::Tagging, shared::Shared,
+    auth::AuthLayer,
+    deadline::note_deadline,
+    hold::HoldLayer,
+    incoming,
+    limits::LimitLayer,
+    observe::ObserveLayer,
+    reload,
+    resets::ResetLayer,
+    service::Tagging,
+    shared::Shared,
+    stall::StallLayer,
+    tls::{Certificates, TlsError},
+    transport,
+    upload::UploadLayer,
 };
 use crate::{
-    config::ServeSettings,
+    auth::{KeyError, KeyStore},
+    config::{ReflectionAccess, ServeSettings},
     engine::ReloadError,
     metrics::{self, MetricsError},
     proto::{self, v1::tagger_service_server::TaggerServiceServer},
     systemd,
 };
 
-/// Dead connections are found by pings after this long.
-const KEEPALIVE: Duration = Duration::from_secs(30);
-
-/// Calls that one connection may have open at a time.
-const MAX_STREAMS: u32 = 1024;
-
-/// Resets that a connection may have pending: clients with short deadlines reset often, and h2's own limit of 20 would cut them off.
-const MAX_PENDING_RESETS: usize = 1024;
-
-/// Bytes that a client may send ahead on one stream: what a slow stream can hold in memory.
-const STREAM_WINDOW: u32 = 64 << 10;
-
-/// Bytes that a client may send ahead on one connection.
-///
-/// h2 (since 0.4.16) ends a connection whose unread DATA frames under 256 bytes would need more than half of this, counting 256 for each: a stream of headlines waiting for its turn looks like that. With this window a connection holds about a dozen full streams of them.
-const CONNECTION_WINDOW: u32 = 16 << 20;
+/// Most bytes of a question to health or reflection, which may be asked without a key. tonic would take 4 MiB.
+const SMALL_MESSAGE: usize = 16 << 10;
 
 /// Why the server could not run.
 #[derive(Debug, Error)]
@@ -55,6 +50,12 @@ pub enum ServeError {
     /// Metrics could not be offered.
     #[error(transparent)]
     Metrics(#[from] MetricsError),
+    /// The keys cannot be used.
+    #[error(transparent)]
+    Keys(#[from] KeyError),
+    /// The certificates cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// Reflection could not be set up.
     #[error("cannot set up reflection: {0}")]
     Reflection(#[from] tonic_reflection::server::Error),
@@ -75,27 +76,37 @@ pub async fn serve(
         tokio::spawn(metrics::serve(address)?);
         tracing::info!(%address, "offering metrics");
     }
+    let mut background = JoinSet::new();
+    let keys = open_keys(&settings, &mut background)?;
+    let certificates = open_certificates(&settings, &mut background)?;
+    if listener.local_addr().is_ok_and(|address| !address.ip().is_loopback()) {
+        warn_of_exposure(keys.is_some(), certificates.is_some());
+    }
     let shared = Arc::new(Shared::new(&settings));
     let (health, health_service) = tonic_health::server::health_reporter();
     // For probes of life: health itself serves as long as the process does.
     health.set_service_status("grpc.health.v1.Health", ServingStatus::Serving).await;
     set_health(&health, ServingStatus::NotServing).await;
     let draining = shared.draining.clone();
-    let transport = Server::builder()
-        .http2_keepalive_interval(Some(KEEPALIVE))
-        .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .http2_max_pending_accept_reset_streams(Some(MAX_PENDING_RESETS))
-        .max_concurrent_streams(MAX_STREAMS)
+    let reflects = settings.access.reflection != ReflectionAccess::Off;
+    let v1 = reflects.then(|| reflection().build_v1()).transpose()?;
+    let v1alpha = reflects.then(|| reflection().build_v1alpha()).transpose()?;
+    let connections = &settings.connections;
+    let transport = transport::server(connections)
+        .layer(ResetLayer)
         .layer(ObserveLayer)
+        .layer(StallLayer { limit: connections.stream_idle() })
+        .layer(AuthLayer::new(keys, settings.access.reflection))
+        .layer(LimitLayer)
+        .layer(UploadLayer { limit: connections.upload() })
         .layer(HoldLayer::new(shared.host.memory().clone(), message_limit(&settings)))
-        .add_service(health_service)
-        .add_service(reflection().build_v1()?)
+        .add_service(health_service.max_decoding_message_size(SMALL_MESSAGE))
+        .add_optional_service(v1.map(|service| service.max_decoding_message_size(SMALL_MESSAGE)))
         // Older clients know only this version.
-        .add_service(reflection().build_v1alpha()?)
+        .add_optional_service(v1alpha.map(|service| service.max_decoding_message_size(SMALL_MESSAGE)))
         .add_service(tagger_service(&shared, &settings))
         .serve_with_incoming_shutdown(
-            TcpIncoming::from(listener).with_nodelay(Some(true)),
+            incoming::accept(listener, connections, certificates),
             draining.clone().cancelled_owned(),
         );
     let transport = tokio::spawn(transport);
@@ -121,6 +132,37 @@ pub async fn serve(
         Err(_) => tracing::warn!("calls were still open after {} s", settings.drain_seconds),
     }
     Ok(())
+}
+
+/// Says what a server lacks that others than this machine reach.
+fn warn_of_exposure(has_keys: bool, has_certificates: bool) {
+    match (has_keys, has_certificates) {
+        (false, _) => tracing::warn!("there are no keys (keys_file, api_keys): whoever reaches this address may call"),
+        (true, false) => tracing::warn!("without TLS (tls_cert, tls_key) keys and articles can be read on their way"),
+        (true, true) => {}
+    }
+}
+
+/// The keys that may call, kept current; `None` if everybody may.
+fn open_keys(settings: &ServeSettings, background: &mut JoinSet<()>) -> Result<Option<Arc<KeyStore>>, ServeError> {
+    let sources = settings.access.keys();
+    if sources.is_empty() {
+        return Ok(None);
+    }
+    let keys = Arc::new(KeyStore::open(sources)?);
+    background.spawn(Arc::clone(&keys).keep_current(settings.access.reload()));
+    tracing::info!(keys = keys.len(), "calls need a key");
+    Ok(Some(keys))
+}
+
+/// The server's certificates, kept current; `None` if it speaks without TLS.
+fn open_certificates(
+    settings: &ServeSettings,
+    background: &mut JoinSet<()>,
+) -> Result<Option<Arc<Certificates>>, ServeError> {
+    let Some(certificates) = Certificates::open(&settings.tls)?.map(Arc::new) else { return Ok(None) };
+    background.spawn(Arc::clone(&certificates).keep_current(settings.access.reload()));
+    Ok(Some(certificates))
 }
 
 type TaggerServer = InterceptedService<TaggerServiceServer<Tagging>, fn(Request<()>) -> Result<Request<()>, Status>>;

@@ -9,6 +9,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::{
     call::{Call, answer_bytes, document_bytes, ticket},
+    limits::Allowance,
     response,
     shared::Shared,
     status::CallError,
@@ -38,11 +39,12 @@ impl TaggerService for Tagging {
 
     async fn tag(&self, request: Request<v1::TagRequest>) -> Result<Response<v1::TagResponse>, Status> {
         let engine = self.shared.engine()?;
-        let ticket = ticket(&request, Lane::Interactive);
+        let (ticket, allowance) = (ticket(&request, Lane::Interactive), Allowance::of(&request));
         let v1::TagRequest { document, options } = request.into_inner();
         let call = Call::new(&engine, options, ticket)?;
         let missing = || CallError::Field { field: "document".to_owned(), problem: "is required".to_owned() };
         let document = document.ok_or_else(missing)?;
+        allowance.take(1)?;
         let mut held = self.shared.hold(&call.ticket.tenant, document_bytes(&document), "document")?;
         let (analysis, timings) = call.tag(&engine, document, "document".to_owned()).await?;
         let response = v1::TagResponse {
@@ -57,12 +59,13 @@ impl TaggerService for Tagging {
     async fn batch_tag(&self, request: Request<v1::BatchTagRequest>) -> Result<Response<v1::BatchTagResponse>, Status> {
         let engine = self.shared.engine()?;
         let arrived = Instant::now();
-        let ticket = ticket(&request, Lane::Bulk);
+        let (ticket, allowance) = (ticket(&request, Lane::Bulk), Allowance::of(&request));
         let request = request.into_inner();
         check_batch(&request, &self.shared)?;
         let call = &Call::new(&engine, request.options, ticket)?;
         let tenant = &call.ticket.tenant;
         engine.check_room(tenant).map_err(|source| CallError::Engine { path: "documents".to_owned(), source })?;
+        allowance.take(request.documents.len())?;
         let bytes = request.documents.iter().map(document_bytes).sum();
         let mut held = self.shared.hold(tenant, bytes, "documents")?;
 
@@ -96,8 +99,9 @@ impl TaggerService for Tagging {
         request: Request<Streaming<v1::StreamTagRequest>>,
     ) -> Result<Response<TagStream>, Status> {
         self.shared.engine()?;
-        let ticket = ticket(&request, Lane::Bulk);
-        Ok(Response::new(streaming::tag_stream(Arc::clone(&self.shared), request.into_inner(), ticket)))
+        let (ticket, allowance) = (ticket(&request, Lane::Bulk), Allowance::of(&request));
+        let shared = Arc::clone(&self.shared);
+        Ok(Response::new(streaming::tag_stream(shared, request.into_inner(), ticket, allowance)))
     }
 
     async fn get_model_info(

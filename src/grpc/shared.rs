@@ -1,6 +1,6 @@
 //! What the calls of a server share.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use tokio_util::sync::CancellationToken;
 
@@ -23,6 +23,8 @@ pub struct Shared {
     pub max_request_bytes: usize,
     /// Most documents of a batch or stream worked on at a time.
     pub max_in_flight: usize,
+    /// How long a stream may be silent.
+    pub stream_idle: Duration,
 }
 
 impl Shared {
@@ -34,6 +36,7 @@ impl Shared {
             max_batch_documents: settings.max_batch_documents,
             max_request_bytes: settings.max_request_bytes,
             max_in_flight: settings.max_in_flight.get(),
+            stream_idle: settings.connections.stream_idle(),
         }
     }
 

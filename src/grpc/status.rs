@@ -7,8 +7,9 @@ use thiserror::Error;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt, pb};
 
-use super::observe::request_id;
+use super::{auth::AccessError, observe::request_id};
 use crate::{
+    auth::{LimitError, Rate},
     engine::EngineError,
     tagger::{DocumentError, OptionsError},
 };
@@ -55,6 +56,30 @@ pub enum CallError {
         /// Bytes of the request.
         actual: usize,
     },
+    /// There is no valid key.
+    #[error(transparent)]
+    Access(#[from] AccessError),
+    /// The key allows no more.
+    #[error(transparent)]
+    Limit(#[from] LimitError),
+    /// A stream in which nothing happened.
+    #[error("nothing was sent for {} s", limit.as_secs())]
+    StreamIdle {
+        /// How long a stream may be silent.
+        limit: Duration,
+    },
+    /// A client that does not take its results.
+    #[error("what was ready was not taken for {} s", limit.as_secs())]
+    Stalled {
+        /// How long it may wait.
+        limit: Duration,
+    },
+    /// A request that does not come to an end.
+    #[error("the request was not complete after {} s", limit.as_secs())]
+    UploadTooSlow {
+        /// How long it may take.
+        limit: Duration,
+    },
     /// The model is not there yet.
     #[error("the model is loading")]
     Loading,
@@ -93,6 +118,13 @@ impl From<&CallError> for Status {
             CallError::RequestTooLarge { limit, actual } => {
                 too_large(message, "REQUEST_TOO_LARGE", *limit, *actual, "bytes")
             }
+            CallError::Access(error) => {
+                Status::with_error_details(Code::Unauthenticated, message, error_info(error.reason(), []))
+            }
+            CallError::Limit(error) => limit_status(message, error),
+            CallError::StreamIdle { limit } => idle_status("STREAM_IDLE", message, *limit),
+            CallError::Stalled { limit } => idle_status("CLIENT_STALLED", message, *limit),
+            CallError::UploadTooSlow { limit } => idle_status("UPLOAD_TOO_SLOW", message, *limit),
             CallError::Loading | CallError::Draining => retry(Code::Unavailable, message, NOT_READY_RETRY),
             CallError::Engine { path, source } => engine_status(message, path, source),
         }
@@ -131,6 +163,38 @@ fn engine_status(message: String, path: &str, error: &EngineError) -> Status {
             DocumentError::Tokenizer(_) | DocumentError::Inference(_) => internal(path, error),
         },
     }
+}
+
+/// What a key does not allow: never, or not now.
+fn limit_status(message: String, error: &LimitError) -> Status {
+    let rate = |rate: &Rate, unit: &str| {
+        [("limit", rate.per_second.to_string()), ("burst", rate.burst.to_string()), ("unit", unit.to_owned())]
+    };
+    let (mut details, retry_after) = match error {
+        LimitError::Batch { limit, actual } => {
+            return too_large(message, "BATCH_TOO_LARGE", *limit as usize, *actual, "documents");
+        }
+        LimitError::Calls { rate: allowed, retry_after } => {
+            (error_info("CALL_RATE_EXCEEDED", rate(allowed, "calls per second")), retry_after)
+        }
+        LimitError::Documents { rate: allowed, actual, retry_after } => {
+            let [limit, burst, unit] = rate(allowed, "documents per second");
+            let actual = ("actual", actual.to_string());
+            (error_info("DOCUMENT_RATE_EXCEEDED", [limit, burst, actual, unit]), retry_after)
+        }
+        LimitError::ConcurrentCalls { limit, actual, retry_after } => {
+            let metadata = [("limit", limit.to_string()), ("actual", actual.to_string()), ("unit", "calls".to_owned())];
+            (error_info("CONCURRENT_CALLS_EXCEEDED", metadata), retry_after)
+        }
+    };
+    details.set_retry_info(Some(*retry_after));
+    Status::with_error_details(Code::ResourceExhausted, message, details)
+}
+
+/// A call that was given up since the client did nothing, or too slowly: it may begin anew.
+fn idle_status(reason: &str, message: String, limit: Duration) -> Status {
+    let metadata = [("limit", limit.as_secs().to_string()), ("unit", "seconds".to_owned())];
+    Status::with_error_details(Code::Aborted, message, error_info(reason, metadata))
 }
 
 fn options_status(message: String, error: &OptionsError) -> Status {

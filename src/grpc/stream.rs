@@ -18,6 +18,8 @@ use tonic::{Status, Streaming};
 
 use super::{
     call::{Call, document_bytes},
+    idle::Activity,
+    limits::Allowance,
     response,
     shared::Shared,
     status::CallError,
@@ -37,7 +39,12 @@ const MAX_STREAM_BYTES: usize = 4 << 20;
 pub type TagStream = Pin<Box<dyn Stream<Item = Result<v1::StreamTagResponse, Status>> + Send>>;
 
 /// Answers a stream of documents. Polled by the transport only as far as the client takes results, it reads on only then.
-pub fn tag_stream(shared: Arc<Shared>, inbound: Streaming<v1::StreamTagRequest>, ticket: Ticket) -> TagStream {
+pub fn tag_stream(
+    shared: Arc<Shared>,
+    inbound: Streaming<v1::StreamTagRequest>,
+    ticket: Ticket,
+    allowance: Allowance,
+) -> TagStream {
     let deadline = ticket.deadline;
     let expired = async move {
         match deadline {
@@ -45,15 +52,27 @@ pub fn tag_stream(shared: Arc<Shared>, inbound: Streaming<v1::StreamTagRequest>,
             None => std::future::pending().await,
         }
     };
-    let too_late = move || async move {
-        let is_late = deadline.is_some_and(|deadline| deadline <= Instant::now());
-        let source = EngineError::DeadlineExceeded;
-        is_late.then(|| Err(Status::from(CallError::Engine { path: "stream".to_owned(), source })))
+    let activity = Activity::new(shared.stream_idle);
+    let silence = activity.clone().silence();
+    let ended = async {
+        tokio::select! {
+            () = expired => {}
+            () = silence => {}
+        }
     };
-    let results = open(shared, inbound, ticket).into_stream().try_flatten();
+    let results = open(shared, inbound, ticket, allowance, activity.clone()).into_stream().try_flatten();
+    let why = move || {
+        let is_late = deadline.is_some_and(|deadline| deadline <= Instant::now());
+        let path = "stream".to_owned();
+        if is_late {
+            Some(CallError::Engine { path, source: EngineError::DeadlineExceeded })
+        } else {
+            activity.has_ended().then(|| CallError::StreamIdle { limit: activity.limit() })
+        }
+    };
     // The end of the stream is looked at when it is reached, not when it is built.
-    let end = stream::once(async {}).filter_map(move |()| too_late());
-    results.take_until(expired).chain(end).boxed()
+    let end = stream::once(async {}).filter_map(move |()| std::future::ready(why().map(|error| Err(error.into()))));
+    results.take_until(ended).chain(end).boxed()
 }
 
 /// Reads the first message, which may hold the configuration, and starts on the documents.
@@ -61,6 +80,8 @@ async fn open(
     shared: Arc<Shared>,
     mut inbound: Streaming<v1::StreamTagRequest>,
     ticket: Ticket,
+    allowance: Allowance,
+    activity: Activity,
 ) -> Result<TagStream, Status> {
     let draining = shared.draining.clone();
     let held = shared.hold(&ticket.tenant, STREAM_BYTES, "stream")?;
@@ -74,7 +95,8 @@ async fn open(
         None => (v1::StreamConfig::default(), None),
     };
     let in_flight = in_flight(&config, shared.max_in_flight)?;
-    let session = Arc::new(Session::new(shared, config.options, ticket, held)?);
+    let session = Session::new(shared, config.options, ticket, held, allowance, activity.clone())?;
+    let session = Arc::new(session);
 
     let half_closed = Arc::new(AtomicBool::new(false));
     let later = documents(inbound, Arc::clone(&half_closed)).take_until(draining.clone().cancelled_owned());
@@ -86,6 +108,7 @@ async fn open(
     let results =
         if config.unordered { work.buffer_unordered(in_flight).boxed() } else { work.buffered(in_flight).boxed() };
     let results = results.map_ok(|(response, _)| response);
+    let results = results.inspect(move |_| activity.end());
     // A client that still had documents to send must learn that they were not read.
     let cut_off = stream::once(async {}).filter_map(move |()| {
         let cut = draining.is_cancelled() && !half_closed.load(Ordering::Acquire);
@@ -130,6 +153,8 @@ struct Session {
     /// The options as they were checked against a model last. The model is not kept: it may be replaced while the stream is open.
     checked: Mutex<(Weak<Engine>, Call)>,
     room: Arc<Semaphore>,
+    allowance: Allowance,
+    activity: Activity,
     _held: Held,
 }
 
@@ -147,11 +172,13 @@ impl Session {
         options: Option<v1::TagOptions>,
         ticket: Ticket,
         held: Held,
+        allowance: Allowance,
+        activity: Activity,
     ) -> Result<Self, CallError> {
         let engine = shared.engine()?;
         let call = Call::new(&engine, options.clone(), ticket.clone())?;
         let (checked, room) = (Mutex::new((Arc::downgrade(&engine), call)), Arc::new(Semaphore::new(MAX_STREAM_BYTES)));
-        Ok(Self { shared, options, ticket, checked, room, _held: held })
+        Ok(Self { shared, options, ticket, checked, room, allowance, activity, _held: held })
     }
 
     /// The current model, and the options checked against it.
@@ -166,14 +193,17 @@ impl Session {
         Ok((engine, checked.1.clone()))
     }
 
-    /// Holds a document's bytes, and waits until the stream has room for it.
+    /// Holds a document's bytes, and waits until the stream has room for it and the key allows it. Meanwhile nothing is read, so that the
+    /// flow control of HTTP/2 slows the client down.
     async fn take_in(self: Arc<Self>, index: usize, document: Result<v1::Document, Status>) -> Result<Item, Status> {
+        self.activity.begin();
         let document = document?;
         let bytes = document_bytes(&document);
         let held = self.shared.hold(&self.ticket.tenant, bytes, &format!("documents[{index}]"))?;
         let room = Arc::clone(&self.room).acquire_many_owned(bytes.min(MAX_STREAM_BYTES) as u32).await;
         // Nobody closes it.
         let room = room.map_err(|_| CallError::Draining)?;
+        self.allowance.wait().await?;
         Ok(Item { index, document, held, room })
     }
 

@@ -4,8 +4,11 @@
 #![allow(dead_code)]
 
 pub mod hub;
+pub mod keys;
+pub mod pki;
 pub mod poisoned;
 pub mod process;
+pub mod raw;
 
 use std::{net::SocketAddr, path::PathBuf, sync::OnceLock, time::Duration};
 
@@ -19,7 +22,7 @@ use rasid::{
     tagger::{Tagger, TaggerConfig},
 };
 use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
-use tonic::transport::Channel;
+use tonic::transport::{Channel, ClientTlsConfig};
 use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
 
 /// The folder of the shipped model; `RASID_TEST_MODEL` puts another in its place.
@@ -92,6 +95,30 @@ impl TestServer {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         panic!("the server never served");
+    }
+
+    /// Starts a server with TLS and waits until it serves.
+    pub async fn start_tls(flags: &[&str], tls: &ClientTlsConfig) -> Self {
+        let mut server = Self::start_cold(flags).await;
+        for _ in 0..600 {
+            if let Ok(channel) = server.try_tls_channel(tls).await {
+                let status = HealthClient::new(channel).check(HealthCheckRequest::default()).await;
+                if status.is_ok_and(|status| status.into_inner().status() == ServingStatus::Serving) {
+                    return server;
+                }
+            }
+            if server.task.is_finished() {
+                panic!("the server ended before it served: {:?}", (&mut server.task).await);
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        panic!("the server never served");
+    }
+
+    /// A connection through TLS, if there is one to be had.
+    pub async fn try_tls_channel(&self, tls: &ClientTlsConfig) -> Result<Channel, tonic::transport::Error> {
+        let endpoint = Channel::from_shared(format!("https://localhost:{}", self.address.port())).unwrap();
+        endpoint.tls_config(tls.clone())?.connect().await
     }
 
     /// What health says of the service.

@@ -104,8 +104,8 @@ impl Record {
     }
 
     /// Counts and logs the call at its end.
-    pub fn end(&self, code: Code) {
-        let (elapsed, key, code) = (self.started.elapsed(), self.key(), names::code(code));
+    pub fn end(&self, status: Code) {
+        let (elapsed, key, code) = (self.started.elapsed(), self.key(), names::code(status));
         metrics::request_ended(self.method, code, &key, elapsed);
         // All in the event itself, by no span, so that a line is whole whatever the filter.
         macro_rules! log {
@@ -127,7 +127,9 @@ impl Record {
                 )
             };
         }
-        if names::is_probe(self.method) { log!(debug) } else { log!(info) }
+        // Probes are many, and whoever has no key must not fill the disk.
+        let is_quiet = names::is_probe(self.method) || status == Code::Unauthenticated;
+        if is_quiet { log!(debug) } else { log!(info) }
     }
 }
 

@@ -1,0 +1,101 @@
+//! Requests that do not come to an end. What is read of one is kept until it is whole, so that it must be whole in time; a StreamTag may
+//! take its time, since nothing of it is kept (see [`super::idle`]).
+
+use std::{
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::Request;
+use http_body::{Body as _, Frame, SizeHint};
+use pin_project_lite::pin_project;
+use tokio::time::{Sleep, sleep};
+use tonic::{Status, body::Body};
+use tower_layer::Layer;
+use tower_service::Service;
+
+use super::status::CallError;
+use crate::metrics::security as metrics;
+
+/// Puts [`Upload`] around a service.
+#[derive(Debug, Clone, Copy)]
+pub struct UploadLayer {
+    /// How long a request may take.
+    pub limit: Duration,
+}
+
+impl<S> Layer<S> for UploadLayer {
+    type Service = Upload<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        Upload { inner, limit: self.limit }
+    }
+}
+
+/// A service whose requests must be whole in time.
+#[derive(Debug, Clone)]
+pub struct Upload<S> {
+    inner: S,
+    limit: Duration,
+}
+
+impl<S: Service<Request<Body>>> Service<Request<Body>> for Upload<S> {
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = S::Future;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        if request.body().is_end_stream() || is_stream(request.uri().path()) {
+            return self.inner.call(request);
+        }
+        let limit = self.limit;
+        self.inner.call(request.map(|inner| Body::new(UploadBody { inner, limit, end: sleep(limit) })))
+    }
+}
+
+/// Methods whose request is a stream of messages.
+fn is_stream(path: &str) -> bool {
+    path == "/rasid.v1.TaggerService/StreamTag" || path.starts_with("/grpc.reflection.")
+}
+
+pin_project! {
+    /// A request on its way.
+    struct UploadBody {
+        #[pin]
+        inner: Body,
+        limit: Duration,
+        #[pin]
+        end: Sleep,
+    }
+}
+
+impl http_body::Body for UploadBody {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let this = self.project();
+        if let Poll::Ready(frame) = this.inner.poll_frame(context) {
+            return Poll::Ready(frame);
+        }
+        this.end.poll(context).map(|()| {
+            metrics::call_given_up("upload");
+            Some(Err(CallError::UploadTooSlow { limit: *this.limit }.into()))
+        })
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}

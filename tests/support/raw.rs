@@ -1,0 +1,73 @@
+//! Calls and frames that no client library sends.
+
+use std::time::Duration;
+
+use futures_util::stream;
+use http_body_util::BodyExt;
+use tonic::Status;
+use tower_service::Service;
+
+use super::TestServer;
+
+/// A call whose request never comes to an end; the status of its answer.
+pub async fn endless_call(server: &TestServer, path: &str, key: Option<&str>) -> Status {
+    let mut channel = server.channel().await;
+    let body = http_body_util::StreamBody::new(stream::pending::<Result<http_body::Frame<bytes::Bytes>, Status>>());
+    let mut request =
+        http::Request::post(format!("http://{}{path}", server.address)).header("content-type", "application/grpc");
+    if let Some(key) = key {
+        request = request.header("authorization", format!("Bearer {key}"));
+    }
+    std::future::poll_fn(|context| channel.poll_ready(context)).await.unwrap();
+    let response = channel.call(request.body(tonic::body::Body::new(body)).unwrap());
+    let response = tokio::time::timeout(Duration::from_secs(20), response).await.unwrap().unwrap();
+    let (head, body) = response.into_parts();
+    match Status::from_header_map(&head.headers) {
+        Some(status) => status,
+        None => Status::from_header_map(body.collect().await.unwrap().trailers().unwrap()).unwrap(),
+    }
+}
+
+/// What an HTTP/2 client sends first: preface and empty settings.
+pub const HELLO: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+
+/// Types of frames.
+pub const DATA: u8 = 0;
+pub const HEADERS: u8 = 1;
+pub const RST_STREAM: u8 = 3;
+pub const CONTINUATION: u8 = 9;
+
+/// Flags of frames.
+pub const END_STREAM: u8 = 1;
+pub const END_HEADERS: u8 = 4;
+
+/// A frame.
+pub fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let mut frame = (payload.len() as u32).to_be_bytes()[1..].to_vec();
+    frame.extend([kind, flags]);
+    frame.extend(stream.to_be_bytes());
+    frame.extend(payload);
+    frame
+}
+
+/// The headers of a call, each written out (HPACK without tables).
+pub fn call_headers(method: &str) -> Vec<u8> {
+    let path = format!("/rasid.v1.TaggerService/{method}");
+    let fields = [
+        (":method", "POST"),
+        (":scheme", "http"),
+        (":authority", "localhost"),
+        (":path", &path),
+        ("content-type", "application/grpc"),
+        ("te", "trailers"),
+    ];
+    let mut block = Vec::new();
+    for (name, value) in fields {
+        block.push(0);
+        for text in [name, value] {
+            block.push(text.len() as u8);
+            block.extend(text.as_bytes());
+        }
+    }
+    block
+}
