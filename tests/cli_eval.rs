@@ -72,12 +72,12 @@ fn all_three_formats_are_scored() {
         (&ner["file"], &ner["lang"], &ner["sentences"]),
         (&json!("own.en.test.jsonl.gz"), &json!("en"), &json!(3))
     );
-    // "Cairo's" is one word of the text and two tokens of the row: the entity is found at the first only.
+    // "Cairo's" is two tokens of the row, and the name ends before the suffix.
     assert_eq!((&ner["support"], &ner["annotated_types"]), (&json!(5), &json!(["PER", "ORG", "LOC"])));
-    assert_eq!(ner["per_type"]["PER"]["f1"], 1.0);
+    assert_eq!((&ner["per_type"]["PER"]["f1"], &ner["per_type"]["LOC"]["recall"]), (&json!(1.0), &json!(1.0)));
     let f1 = ner["f1"].as_f64().unwrap();
     let interval = |index: usize| ner["f1_ci"][index].as_f64().unwrap();
-    assert!(f1 > 0.7 && interval(0) <= f1 && f1 <= interval(1));
+    assert!(f1 > 0.8 && interval(0) <= f1 && f1 <= interval(1));
     assert_eq!(report["means"]["ner_f1"], f1);
 
     let topics = &report["topics"][0];

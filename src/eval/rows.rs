@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     model::Manifest,
-    text::{self, Document},
+    text::{self, Document, Word, WordKind},
 };
 
 /// Types that every corpus annotates; any other counts only where it occurs.
@@ -124,15 +124,15 @@ impl Reader<'_> {
         rows.iter().map(example).collect()
     }
 
-    /// Rows of articles with topics and entities. Their units are words, as the model's entities are made of.
+    /// Rows of articles with topics and entities. Their units are words of the text, with what an apostrophe attaches to them: annotators
+    /// mark a name with it or without ("Ankara'da", "l'Europe").
     pub fn articles(&self, rows: &[Row]) -> Result<Vec<Example>, EvalError> {
         rows.iter().map(|row| self.article(row)).collect()
     }
 
     fn article(&self, row: &Row) -> Result<Example, EvalError> {
         let ArticleRow { lang, title, text, topics, entities } = self.parse(row, "annotated article")?;
-        let words = |text: &str| text::words(text).iter().map(|word| word.start..word.end).collect::<Vec<_>>();
-        let units = [words(&title), words(&text)];
+        let units = [attached_words(&title), attached_words(&text)];
         let mut placed = Vec::with_capacity(entities.len());
         for (field, text, units, first) in
             [(FieldName::Title, &title, &units[0], 0), (FieldName::Text, &text, &units[1], units[0].len())]
@@ -239,4 +239,18 @@ impl Reader<'_> {
     fn wrong(&self, row: &Row, problem: String) -> EvalError {
         EvalError::Content { path: self.path.to_owned(), line: row.index + 1, problem }
     }
+}
+
+/// The words of a text in bytes, a suffix or an elided article together with what it is attached to.
+fn attached_words(text: &str) -> Vec<Range<usize>> {
+    let mut units: Vec<Range<usize>> = Vec::new();
+    let mut elided = false;
+    for Word { start, end, kind, .. } in text::words(text) {
+        match units.last_mut() {
+            Some(last) if last.end == start && (elided || kind == WordKind::Suffix) => last.end = end,
+            _ => units.push(start..end),
+        }
+        elided = kind == WordKind::Plain && text[start..end].ends_with(['\'', '’', 'ʼ']);
+    }
+    units
 }

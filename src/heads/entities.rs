@@ -90,6 +90,8 @@ fn tag_words(words: &[Word], tokens: &[Token], logits: &[f32], tags: usize) -> V
             (Some(last), _) if shares && last.word.kind == WordKind::Unspaced && word.kind == WordKind::Unspaced => {
                 last.word.end = word.end;
             }
+            // A suffix goes with the name around it: that it is in the middle of one only the next word can tell.
+            _ if word.kind == WordKind::Suffix => tagged.push(Tagged { word, log_probabilities: Vec::new() }),
             // The token speaks of the word it begins with; a mark at its end says nothing of its own.
             (_, Some(_)) if shares && word.kind == WordKind::Punctuation => {
                 tagged.push(Tagged { word, log_probabilities: Vec::new() });
@@ -162,7 +164,8 @@ fn spans(words: &[Tagged], tags: &[usize]) -> Vec<EntitySpan> {
     while index < words.len() {
         let end = (index + 1..words.len()).find(|&next| !is_inside(tags[next])).unwrap_or(words.len());
         if let Some(kind) = kind_of(tags[index]) {
-            let goes_on = words.get(end).and_then(|next| next.log_probabilities.get(2 * kind + 2));
+            let next = words[end..].iter().find(|next| next.word.kind != WordKind::Suffix);
+            let goes_on = next.and_then(|next| next.log_probabilities.get(2 * kind + 2));
             let ends = 1.0 - goes_on.map_or(0.0, |log_probability| log_probability.exp());
             spans.extend(span(kind, &words[index..end], &tags[index..end], ends));
             index = end;
@@ -176,7 +179,7 @@ fn spans(words: &[Tagged], tags: &[usize]) -> Vec<EntitySpan> {
 /// The span of an entity's words, without punctuation at its edges; none if it is nothing but punctuation. `ends` is the probability
 /// that the word behind them is not one more.
 fn span(kind: usize, words: &[Tagged], tags: &[usize], ends: f32) -> Option<EntitySpan> {
-    let is_word = |tagged: &Tagged| tagged.word.kind != WordKind::Punctuation;
+    let is_word = |tagged: &Tagged| !matches!(tagged.word.kind, WordKind::Punctuation | WordKind::Suffix);
     let first = words.iter().position(is_word)?;
     let last = words.iter().rposition(is_word)?;
     let probabilities = words[first..=last].iter().zip(&tags[first..=last]);
@@ -240,6 +243,14 @@ mod tests {
         let spans = decode(&words, &tokens, &logits, 9);
         assert_eq!(spans.len(), 1);
         assert!((spans[0].score - 0.8 * 0.75).abs() < 1e-6, "{}", spans[0].score);
+    }
+
+    #[test]
+    fn a_suffix_is_inside_a_name_or_no_part_of_it() {
+        assert_eq!(decode_words("Cairo's mayor", &[5, 6, 0]), [(2, "Cairo".to_owned())]);
+        assert_eq!(decode_words("Cairo's mayor", &[5, 0, 0]), [(2, "Cairo".to_owned())]);
+        assert_eq!(decode_words("People's Party", &[3, 0, 4]), [(1, "People's Party".to_owned())]);
+        assert_eq!(decode_words("Rome's Fiat", &[5, 0, 3]), [(2, "Rome".to_owned()), (1, "Fiat".to_owned())]);
     }
 
     #[test]

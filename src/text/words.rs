@@ -12,6 +12,8 @@ pub enum WordKind {
     Unspaced,
     /// A punctuation mark or symbol: inside an entity perhaps, never at its edge.
     Punctuation,
+    /// What an apostrophe attaches to a name ("Cairo's", "Ankara'da"): inside an entity perhaps ("People's Party"), never at its edge.
+    Suffix,
 }
 
 /// A word: bytes of its field, half-open, on grapheme boundaries, free of white space.
@@ -28,7 +30,7 @@ pub struct Word {
 }
 
 /// The words of a text, in order: what stands between spaces, punctuation apart. Hyphens, stops and apostrophes inside a word stay
-/// in it ("al-Hakim", "U.S.", "Ankara'da"), but an elided article does not ("l'Europe" is two words).
+/// in it ("al-Hakim", "U.S.", "O'Brien"), but an elided article does not ("l'Europe" is two words), nor does a suffix.
 pub fn words(text: &str) -> Vec<Word> {
     let mut words: Vec<Word> = Vec::new();
     let mut graphemes = text.grapheme_indices(true).peekable();
@@ -53,6 +55,10 @@ pub fn words(text: &str) -> Vec<Word> {
                 continue;
             }
             (Class::Mark, Some(word)) if open && joins(&text[word.start..start], grapheme, next) => {
+                if is_apostrophe(grapheme) && begins_suffix(&text[word.start..start], &text[end..]) {
+                    words.push(Word { start, end, kind: WordKind::Suffix, starts_line: false });
+                    continue;
+                }
                 word.end = end;
                 open = !is_elided(&text[word.start..end]);
                 continue;
@@ -113,11 +119,36 @@ fn joins(word: &str, mark: &str, next: Option<&str>) -> bool {
     match mark {
         "." => next_is_letter || is_initials(word),
         "-" | "\u{2010}" | "\u{2011}" | "_" | "&" | "@" | "·" | "־" | "׳" => next_is_letter,
-        "'" | "’" | "ʼ" => next_is_letter,
+        _ if is_apostrophe(mark) => next_is_letter,
         // Hebrew acronyms write a double quotation mark before their last letter.
         "\"" | "״" => next_is_letter && word.chars().next_back().is_some_and(|c| c.script() == Script::Hebrew),
         _ => false,
     }
+}
+
+fn is_apostrophe(mark: &str) -> bool {
+    matches!(mark, "'" | "’" | "ʼ")
+}
+
+/// Turkish suffixes as they stand behind the apostrophe of a name: 97 in 100 of those in a million words of news.
+const TURKISH_SUFFIXES: &str = " \
+    a e ı i u ü ya ye yı yi yu yü na ne nı ni nu nü ın in un ün nın nin nun nün ını ini unu ünü ının inin unun ünün ına ine una üne \
+    ında inde unda ünde da de ta te nda nde dan den tan ten ndan nden daki deki taki teki ndaki ndeki la le yla yle ca ce ça çe nca nce \
+    dır dir dur dür tır tir tur tür dı di du dü tı ti ydı ydi ydu ydü lar ler ları leri ların lerin lara lere larda lerde lardan lerden \
+    lı li lu lü lık lik luk lük sı si su sü sını sini sının sinin sında sinde sız siz ken yken ncı nci inci uncu üncü ";
+
+/// Whether behind a name and an apostrophe begins a suffix that ends with the word: "'s", or a Turkish one, which takes a consonant
+/// between two vowels (so that "Sana'a" is whole).
+fn begins_suffix(name: &str, rest: &str) -> bool {
+    let end = rest.find(|c: char| !c.is_alphanumeric()).unwrap_or(rest.len());
+    let (suffix, behind) = rest.split_at(end);
+    let is_name = name.starts_with(|c: char| c.is_uppercase() || c.is_numeric()) && name.chars().nth(1).is_some();
+    let goes_on = behind.starts_with(['\'', '’', '-']);
+    let is_vowel = |c: Option<char>| c.is_some_and(|c| "aeıioöuüAEIİOÖUÜ".contains(c));
+    let hiatus = is_vowel(name.chars().next_back()) && is_vowel(suffix.chars().next());
+    is_name
+        && !goes_on
+        && (suffix == "s" || !suffix.is_empty() && TURKISH_SUFFIXES.contains(&format!(" {suffix} ")) && !hiatus)
 }
 
 /// "J", "U.S": single capitals between stops.
@@ -149,7 +180,7 @@ mod tests {
     fn separates_punctuation_and_keeps_what_belongs_together() {
         assert_eq!(split("«بغداد»، أربيل."), ["«", "بغداد", "»", "،", "أربيل", "."]);
         assert_eq!(split("Omar al-Hakim (U.S.), AT&T."), ["Omar", "al-Hakim", "(", "U.S.", ")", ",", "AT&T", "."]);
-        assert_eq!(split("Ankara'da O'Brien N'Djamena"), ["Ankara'da", "O'Brien", "N'Djamena"]);
+        assert_eq!(split("O'Brien N'Djamena Qur'an Sana'a"), ["O'Brien", "N'Djamena", "Qur'an", "Sana'a"]);
         assert_eq!(
             split("L'Europe, dell’Economia d'Italia"),
             ["L'", "Europe", ",", "dell’", "Economia", "d'", "Italia"]
@@ -157,6 +188,21 @@ mod tests {
         assert_eq!(split("צה\"ל \"הארץ\""), ["צה\"ל", "\"", "הארץ", "\""]);
         assert_eq!(split("می‌شود"), ["می‌شود"]);
         assert_eq!(split("J. K. Rowe ran."), ["J.", "K.", "Rowe", "ran", "."]);
+    }
+
+    #[test]
+    fn takes_suffixes_off_names() {
+        let suffixes = |text: &str| {
+            let words = words(text).into_iter().filter(|word| word.kind == WordKind::Suffix);
+            words.map(|word| text[word.start..word.end].to_owned()).collect::<Vec<_>>()
+        };
+        assert_eq!(suffixes("Cairo's, Lee’s and the People's Party"), ["'s", "’s", "'s"]);
+        assert_eq!(suffixes("Ankara'da AB’nin 1995'te Irak'a Türkiye'ninki"), ["'da", "’nin", "'te", "'a"]);
+        assert_eq!(
+            suffixes("Sana'a Shi'ite Ma'rib Ba'ath Qur'an O'Brien D'Ivoire Kam'yanets A's McDonald's-style let's"),
+            Vec::<String>::new()
+        );
+        assert_eq!(split("Rome's."), ["Rome", "'s", "."]);
     }
 
     #[test]
