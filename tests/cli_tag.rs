@@ -132,7 +132,7 @@ fn an_empty_input_has_no_results() {
 fn version_and_help_are_there() {
     let version = rasid(&["--version"], b"");
     assert_eq!(String::from_utf8_lossy(&version.stdout), format!("rasid {}\n", env!("CARGO_PKG_VERSION")));
-    for command in ["tag", "serve", "model"] {
+    for command in ["tag", "serve", "eval", "model"] {
         let help = rasid(&[command, "--help"], b"");
         assert!(help.status.success() && help.stdout.len() > 200);
     }
