@@ -12,7 +12,9 @@ use std::{
 use futures_util::stream;
 use rasid::proto::v1::{self, tagger_service_client::TaggerServiceClient};
 use support::{
-    TestServer, model_folder,
+    TestServer,
+    keys::{KeysFile, entry, with_key},
+    model_folder,
     pki::{Authority, Files},
     raw::{DATA, END_HEADERS, END_STREAM, HEADERS, HELLO, call_headers, frame},
     text,
@@ -23,6 +25,7 @@ use tokio::{
     time::timeout,
 };
 use tonic::{Code, Request, transport::Channel};
+use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
 /// Longer than anything should take.
 const LONG: Duration = Duration::from_secs(30);
@@ -83,6 +86,27 @@ async fn one_connection_too_many_is_closed_at_once() {
         drop(second);
         seated(&server).await;
     }
+}
+
+#[tokio::test]
+async fn nobody_keeps_others_out_by_sitting_still() {
+    let keys = KeysFile::new(&entry("desk", "key"));
+    let flags = keys.flags();
+    let mut flags: Vec<&str> = flags.iter().map(String::as_str).collect();
+    flags.extend(["--max-connections", "5"]);
+    let server = TestServer::start(&flags).await;
+    let mut client = server.client().await;
+    client.tag(with_key("key", tag())).await.unwrap();
+    // Connections that speak HTTP/2 and nothing more, answer pings, and watch health, which needs no key.
+    let mut idle = Vec::new();
+    for _ in 0..10 {
+        let channel = server.channel().await;
+        let mut health = HealthClient::new(channel.clone());
+        idle.push((channel, health.watch(HealthCheckRequest::default()).await));
+        let mut other = server.client().await;
+        assert!(other.tag(with_key("key", tag())).await.is_ok());
+    }
+    assert!(client.tag(with_key("key", tag())).await.is_ok());
 }
 
 #[tokio::test]

@@ -7,7 +7,8 @@ use clap::{Args, builder::RangedU64ValueParser};
 /// What connections and the streams on them may cost.
 #[derive(Debug, Clone, Args)]
 pub struct ConnectionSettings {
-    /// Most connections at a time; one more is closed at once. Each needs a file descriptor.
+    /// Most connections at a time, each with a file descriptor. For one more the oldest gives way on which no call was ever admitted; if
+    /// there is none, it is closed at once.
     #[arg(long, env = "RASID_MAX_CONNECTIONS", default_value_t = 1000, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(1..=1_000_000))]
     pub max_connections: usize,
 

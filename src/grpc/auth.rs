@@ -13,7 +13,7 @@ use tonic::Status;
 use tower_layer::Layer;
 use tower_service::Service;
 
-use super::{observe, status::CallError};
+use super::{incoming::Peer, observe, status::CallError};
 use crate::{
     auth::{Access, KeyStore, Refusal},
     config::ReflectionAccess,
@@ -92,6 +92,11 @@ where
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
         match self.gate.admit(request.uri().path(), request.headers()) {
             Ok(access) => {
+                if let Some(peer) = request.extensions().get::<Peer>()
+                    && (access.is_some() || self.gate.keys.is_none())
+                {
+                    peer.note_admitted();
+                }
                 // Nothing further on needs it, and what is not there cannot be logged.
                 request.headers_mut().remove(AUTHORIZATION);
                 if let Some(access) = access {

@@ -11,6 +11,8 @@ use std::{
 use parking_lot::Mutex;
 use tokio::time::{Instant, sleep, sleep_until};
 
+use crate::metrics::security as metrics;
+
 /// What goes on in a stream.
 #[derive(Debug, Clone)]
 pub struct Activity(Arc<Inner>);
@@ -52,6 +54,7 @@ impl Activity {
             let end = *last.lock() + *limit;
             if end <= Instant::now() {
                 has_ended.store(true, Ordering::Relaxed);
+                metrics::call_given_up("idle");
                 return;
             }
             sleep_until(end).await;

@@ -5,7 +5,7 @@ use std::{
     io::{self, IoSlice},
     num::NonZeroU32,
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     task::{Context, Poll},
     time::Duration,
 };
@@ -17,10 +17,9 @@ use tokio::{
     net::TcpStream,
 };
 use tokio_rustls::server::TlsStream;
-use tokio_util::sync::CancellationToken;
 use tonic::transport::server::{Connected, TcpConnectInfo};
 
-use super::seats::Seat;
+use super::seats::{Seat, Standing};
 use crate::{config::ConnectionSettings, metrics::security as metrics};
 
 /// What every HTTP/2 connection begins with.
@@ -62,7 +61,7 @@ impl Terms {
 pub struct Peer {
     info: TcpConnectInfo,
     resets: Option<Arc<DefaultDirectRateLimiter>>,
-    close: CancellationToken,
+    standing: Arc<Standing>,
 }
 
 impl Peer {
@@ -71,11 +70,17 @@ impl Peer {
         self.info.clone()
     }
 
+    /// Notes that a call was admitted.
+    pub fn note_admitted(&self) {
+        self.standing.admitted.store(true, Ordering::Relaxed);
+    }
+
     /// Counts a call that was cancelled right after it began, and closes the connection if there are too many.
     pub fn note_reset(&self) {
         metrics::reset();
-        if self.resets.as_ref().is_some_and(|resets| resets.check().is_err()) && !self.close.is_cancelled() {
-            self.close.cancel();
+        let close = &self.standing.close;
+        if self.resets.as_ref().is_some_and(|resets| resets.check().is_err()) && !close.is_cancelled() {
+            close.cancel();
             metrics::connection_closed("resets");
             tracing::warn!(peer = ?self.info.remote_addr, "a connection cancelled too many calls and is closed");
         }
@@ -98,8 +103,8 @@ impl Connection {
     /// Of what has said what it is.
     pub fn new(io: Io, info: TcpConnectInfo, seat: Seat, terms: &Terms) -> Self {
         let resets = terms.resets.map(|quota| Arc::new(DefaultDirectRateLimiter::direct(quota)));
-        let peer = Peer { info, resets, close: CancellationToken::new() };
-        let (close, end) = (peer.close.clone(), terms.end);
+        let peer = Peer { info, resets, standing: seat.settle() };
+        let (close, end) = (peer.standing.close.clone(), terms.end);
         let end = Box::pin(async move {
             let of_age = async {
                 match end {
