@@ -3,16 +3,17 @@
 mod support;
 
 use std::{
-    fs,
     net::SocketAddr,
-    path::Path,
     process::{Command, Output},
 };
 
-use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
-use support::{TestServer, process::free_address};
+use support::{
+    TestServer,
+    pki::{Authority, Files},
+    process::free_address,
+};
 use tokio::net::TcpListener;
-use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig, server::TcpIncoming};
+use tonic::transport::{Certificate, Server, ServerTlsConfig, server::TcpIncoming};
 use tonic_health::ServingStatus;
 
 fn health(flags: &[&str]) -> Output {
@@ -46,31 +47,11 @@ async fn a_server_that_never_answers_is_given_up() {
     assert_says(&health(&["--server", &url, "--timeout", "1"]), 1, "did not answer within 1 s");
 }
 
-/// An authority, and certificates of its own for `rasid.test` and a client, as files of a folder.
-fn certificates(folder: &Path) {
-    let authority_key = KeyPair::generate().unwrap();
-    let mut params = CertificateParams::new(Vec::new()).unwrap();
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let authority = params.self_signed(&authority_key).unwrap();
-    fs::write(folder.join("ca.pem"), authority.pem()).unwrap();
-    let issuer = Issuer::new(params, authority_key);
-    for (name, usage) in
-        [("rasid.test", ExtendedKeyUsagePurpose::ServerAuth), ("client", ExtendedKeyUsagePurpose::ClientAuth)]
-    {
-        let key = KeyPair::generate().unwrap();
-        let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
-        params.extended_key_usages = vec![usage];
-        fs::write(folder.join(format!("{name}.pem")), params.signed_by(&key, &issuer).unwrap().pem()).unwrap();
-        fs::write(folder.join(format!("{name}.key")), key.serialize_pem()).unwrap();
-    }
-}
-
 /// A server of health alone, that wants a certificate of its clients.
-async fn tls_server(folder: &Path) -> SocketAddr {
-    let read = |name: &str| fs::read(folder.join(name)).unwrap();
+async fn tls_server(authority: &Authority) -> SocketAddr {
     let tls = ServerTlsConfig::new()
-        .identity(Identity::from_pem(read("rasid.test.pem"), read("rasid.test.key")))
-        .client_ca_root(Certificate::from_pem(read("ca.pem")));
+        .identity(authority.server().identity())
+        .client_ca_root(Certificate::from_pem(authority.pem()));
     let (reporter, service) = tonic_health::server::health_reporter();
     reporter.set_service_status("", ServingStatus::Serving).await;
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -82,13 +63,13 @@ async fn tls_server(folder: &Path) -> SocketAddr {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn certificates_are_checked_both_ways() {
-    let folder = tempfile::tempdir().unwrap();
-    certificates(folder.path());
-    let url = format!("https://{}", tls_server(folder.path()).await);
-    let file = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
-    let (ca, cert, key) = (file("ca.pem"), file("client.pem"), file("client.key"));
+    let authority = Authority::new("the authority");
+    let files = Files::new(&authority.client());
+    files.put("ca.crt", &authority.pem());
+    let url = format!("https://{}", tls_server(&authority).await);
+    let [ca, cert, key] = ["ca.crt", "tls.crt", "tls.key"].map(|name| files.path(name).to_str().unwrap().to_owned());
     let ours = ["--cert", &cert, "--key", &key];
-    let named = ["--server", &url, "--ca", &ca, "--server-name", "rasid.test"];
+    let named = ["--server", &url, "--ca", &ca, "--server-name", "localhost"];
     assert_says(&health(&[&named[..], &ours[..]].concat()), 0, "SERVING");
     // Without our certificate, the right name, or an authority to trust.
     assert_eq!(health(&named).status.code(), Some(1));

@@ -17,6 +17,7 @@ use rasid::{
     telemetry::Telemetry,
 };
 use support::{
+    keys::{KeysFile, entry, with_key},
     poisoned::{POISONED, poisoned_bundle},
     process::Process,
     settings, text,
@@ -157,6 +158,26 @@ async fn no_call_leaves_its_text_in_the_log() {
         assert!(log.contains("TRACE") && log.contains("internal error") && log.contains("rasid::access"), "{log}");
         assert_silent(&log);
     }
+}
+
+/// A key opens everything: it must not be where many may read.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_key_is_in_the_log() {
+    let key = format!("rasid_{CANARY}_{}", "0".repeat(40));
+    let keys = KeysFile::new(&entry("newsroom", &key));
+    let flags = keys.flags();
+    let flags: Vec<_> = flags.iter().map(String::as_str).chain(["--log", "trace"]).collect();
+    let mut server = Process::start(&flags).await;
+    let mut client = server.client().await;
+    let request = || v1::TagRequest { document: Some(text("Rain.")), options: None };
+    client.tag(with_key(&key, request())).await.unwrap();
+    let status = client.tag(with_key(&format!("{key}1"), request())).await.unwrap_err();
+    assert_eq!(status.code(), Code::Unauthenticated);
+    server.signal("TERM");
+    assert!(server.ended().await.success());
+    let log = server.log();
+    assert!(log.contains("key=\"newsroom\"") && log.contains("key=\"none\"") && log.contains("TRACE"), "{log}");
+    assert_silent(&log);
 }
 
 /// A panic's own message may hold what was sliced: it must not be logged, its place must.
