@@ -35,7 +35,7 @@ fn sigmoid(x: f64) -> f64 {
     1.0 / (1.0 + (-x).exp())
 }
 
-/// Scores of texts and entities that follow another scale and bias than the model's own. `rare` is on no more than three texts.
+/// Scores of texts and entities that follow another scale and bias than the model's own. No text has `rare`.
 fn scores(manifest: &Manifest, rare: &str) -> String {
     let mut random = fastrand::Rng::with_seed(11);
     let names: Vec<&str> = manifest.topics.iter().map(|topic| topic.id.as_str()).collect();
@@ -43,7 +43,7 @@ fn scores(manifest: &Manifest, rare: &str) -> String {
     for row in 0..400 {
         let logits: Vec<f64> = names.iter().map(|_| 8.0 * random.f64() - 6.0).collect();
         let has = |index: usize, random: &mut fastrand::Rng| {
-            if names[index] == rare { row < 3 } else { random.f64() < sigmoid(0.5 * logits[index] - 0.5) }
+            names[index] != rare && random.f64() < sigmoid(0.5 * logits[index] - 0.5)
         };
         let gold: Vec<&str> =
             (0..names.len()).filter(|&index| has(index, &mut random)).map(|index| names[index]).collect();
@@ -71,14 +71,17 @@ async fn a_calibrated_bundle_says_so_and_answers_so() {
     let output = calibrate(bundle.path(), &file, "own-1");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let told = String::from_utf8(output.stdout).unwrap();
-    assert!(told.contains("own-1") && told.contains("400 texts left out") && told.contains("as all topics"), "{told}");
+    assert!(
+        told.contains("own-1") && told.contains("400 texts left out") && told.contains("few: fewer than"),
+        "{told}"
+    );
 
     let after = manifest(bundle.path());
     assert_ne!(after.revision, before.revision);
     assert_eq!((after.calibration.id.as_str(), after.calibration.calibrated), ("own-1", true));
     for topic in &after.topics {
         assert_eq!(topic.fitted, topic.id != "weather", "{}", topic.id);
-        assert!((topic.scale - 0.5).abs() < 0.2 && (topic.bias + 0.5).abs() < 0.4, "{topic:?}");
+        assert!((topic.scale - 0.5).abs() < 0.3 && (topic.bias + 0.5).abs() < 0.6, "{topic:?}");
         assert!((0.2..=0.8).contains(&topic.threshold));
     }
     for kind in &after.entity_types {

@@ -46,7 +46,7 @@ fn table(summary: &Summary) -> String {
         let Fitted { name, positives, negatives, own, platt, threshold, ece } = fitted;
         let threshold = threshold.map_or(String::new(), |threshold| format!("{threshold:.2}"));
         let [before, after] = ece.map(|ece| ece.map_or("-".to_owned(), |ece| format!("{ece:.3}")));
-        let note = if *own { "" } else { "  as all topics" };
+        let note = if *own { "" } else { "  few" };
         // Writing to a string cannot fail.
         let _ = writeln!(
             out,
@@ -58,7 +58,10 @@ fn table(summary: &Summary) -> String {
         let _ = writeln!(out, "{} texts left out: they do not name all of their topics", summary.incomplete_texts);
     }
     if summary.topics.iter().any(|topic| !topic.own) {
-        let _ = writeln!(out, "topics of fewer than {MIN_POSITIVES} texts take the fit of all topics together");
+        let _ = writeln!(
+            out,
+            "few: fewer than {MIN_POSITIVES} texts have the topic, so its fit leans on all topics and is not called calibrated"
+        );
     }
     out
 }

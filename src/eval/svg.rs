@@ -19,7 +19,7 @@ const TEXT: &str = "#222";
 const LINE: &str = "#999";
 
 /// A reliability diagram (DeGroot and Fienberg 1983): by bin, the share of correct predictions over their mean probability, and below
-/// it how many they are. On the diagonal, probabilities are what they say.
+/// it how many they are. On the diagonal, probabilities are what they say; lines are 95 % intervals of the shares.
 pub fn reliability_diagram(title: &str, reliability: &Reliability) -> String {
     let mut out = String::new();
     // Writing to a string cannot fail.
@@ -35,9 +35,9 @@ pub fn reliability_diagram(title: &str, reliability: &Reliability) -> String {
     text(&mut out, LEFT, 20.0, "start", &format!(r#"<tspan font-weight="bold">{}</tspan>"#, escaped(title)));
     text(&mut out, LEFT, 36.0, "start", &format!("{count} predictions{ece}"));
     axes(&mut out);
-    for bin in &reliability.bins {
-        share(&mut out, bin);
-    }
+    reliability.bins.iter().for_each(|bin| bar(&mut out, bin));
+    line(&mut out, [x(0.0), y(0.0)], [x(1.0), y(1.0)], &format!(r#"stroke="{TEXT}" stroke-dasharray="5 4""#));
+    reliability.bins.iter().for_each(|bin| point(&mut out, bin));
     let most = reliability.bins.iter().map(|bin| bin.count).max().unwrap_or(1) as f64;
     for bin in &reliability.bins {
         let height = STRIP * bin.count as f64 / most;
@@ -83,20 +83,26 @@ fn axes(out: &mut String) {
     line(out, [LEFT, TOP], [LEFT, TOP + SIDE], &axis);
     line(out, [LEFT, TOP + SIDE], [LEFT + SIDE, TOP + SIDE], &axis);
     line(out, [LEFT, bottom], [LEFT + SIDE, bottom], &axis);
-    line(out, [x(0.0), y(0.0)], [x(1.0), y(1.0)], &format!(r#"stroke="{LINE}" stroke-dasharray="5 4""#));
 }
 
-/// A bin's bar up to its share of correct predictions, and a point at its mean probability.
-fn share(out: &mut String, bin: &ReliabilityBin) {
+/// A bin's bar up to its share of correct predictions.
+fn bar(out: &mut String, bin: &ReliabilityBin) {
     let top = y(bin.accuracy);
-    rect(out, x(bin.from) + 1.0, top, x(bin.to) - x(bin.from) - 2.0, TOP + SIDE - top, 0.8);
+    rect(out, x(bin.from) + 1.0, top, x(bin.to) - x(bin.from) - 2.0, TOP + SIDE - top, 0.6);
+}
+
+/// A point at a bin's mean probability and share of correct predictions, on the 95 % interval of that share (Wilson 1927).
+fn point(out: &mut String, bin: &ReliabilityBin) {
+    let (count, z) = (bin.count as f64, 1.96);
+    let middle = (bin.accuracy + z * z / (2.0 * count)) / (1.0 + z * z / count);
+    let variance = bin.accuracy * (1.0 - bin.accuracy) / count + z * z / (4.0 * count * count);
+    let reach = z * variance.sqrt() / (1.0 + z * z / count);
+    let (at, top) = (x(bin.probability), y(bin.accuracy));
+    line(out, [at, y(middle - reach)], [at, y(middle + reach)], &format!(r#"stroke="{TEXT}""#));
     let _ = writeln!(
         out,
         r#"<circle cx="{:.1}" cy="{top:.1}" r="3" fill="white" stroke="{TEXT}"><title>{} predictions: probability {:.3}, correct {:.3}</title></circle>"#,
-        x(bin.probability),
-        bin.count,
-        bin.probability,
-        bin.accuracy
+        at, bin.count, bin.probability, bin.accuracy
     );
 }
 

@@ -132,7 +132,7 @@ pub struct TopicSpec {
     pub scale: f32,
     /// See `scale`.
     pub bias: f32,
-    /// Whether scale, bias and threshold are its own. If not, there were too few examples of it to fit on, and they are those of
+    /// Whether scale, bias and threshold are its own. If not, there were too few examples of it to fit on, and they lean on those of
     /// all topics together. Without meaning in a bundle that is not calibrated.
     #[serde(default = "yes", skip_serializing_if = "is_true")]
     pub fitted: bool,
