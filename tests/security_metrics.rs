@@ -91,7 +91,7 @@ async fn keys_and_refusals_are_counted_by_name_and_reason() {
 
     let is = |expected: f64| move |figure: f64| figure == expected;
     for (name, figure) in [
-        ("rasid_keys ", 1.0),
+        ("rasid_keys", 1.0),
         ("rasid_key_calls_total{key=\"desk\"}", 3.0),
         ("rasid_key_documents_total{key=\"desk\"}", 3.0),
         ("rasid_key_calls_open{key=\"desk\"}", 0.0),

@@ -175,3 +175,30 @@ async fn certificates_that_cannot_be_used_keep_the_server_from_starting() {
         assert!(error.contains(expected), "{flags:?}: {error}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_shutdown_answers_what_is_in_flight() {
+    let authority = Authority::new("a");
+    let files = Files::new(&authority.server());
+    let mut server = start(&files, &authority).await;
+    let channel = server.try_tls_channel(&authority.trusting()).await.unwrap();
+    // One that has only begun its handshake holds nothing up.
+    let _half_open = TcpStream::connect(server.address).await.unwrap();
+    let (sender, messages) = tokio::sync::mpsc::channel(2);
+    let messages = tokio_stream::wrappers::ReceiverStream::new(messages);
+    let mut results = TaggerServiceClient::new(channel).stream_tag(messages).await.unwrap().into_inner();
+    let long = "Ministers met in Baghdad. ".repeat(400);
+    for _ in 0..2 {
+        let document = v1::stream_tag_request::Message::Document(text(&long));
+        sender.send(v1::StreamTagRequest { message: Some(document) }).await.unwrap();
+    }
+    drop(sender);
+    // Both have been read when the first is answered.
+    assert!(results.message().await.unwrap().is_some());
+    server.stop();
+    assert!(results.message().await.unwrap().is_some());
+    assert!(results.message().await.unwrap().is_none());
+    let address = server.address;
+    server.ended().await.unwrap();
+    assert!(TcpStream::connect(address).await.is_err());
+}

@@ -77,7 +77,8 @@ impl Entries {
 
     /// Adds what a file holds; returns the names that it has limits for, which need a key somewhere.
     fn add_file(&mut self, path: &Path, text: &str) -> Result<Vec<(String, Place)>, KeyError> {
-        let place = |at: usize| Place::File(path.to_owned(), text[..at.min(text.len())].matches('\n').count() + 1);
+        let place =
+            |at: usize| Place::File(path.to_owned(), text.bytes().take(at).filter(|&byte| byte == b'\n').count() + 1);
         let failed = |at: usize, problem| KeyError::Entry { place: place(at), problem };
         let file: File = toml::from_str(text).map_err(|error| KeyError::Toml {
             place: place(error.span().map_or(0, |span| span.start)),
@@ -222,6 +223,8 @@ fn expiry(at: &Datetime) -> Result<i64, Problem> {
 mod tests {
     use std::path::PathBuf;
 
+    use proptest::prelude::*;
+
     use super::*;
 
     const A: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
@@ -314,5 +317,16 @@ mod tests {
         let large = folder.path().join("large");
         fs::write(&large, vec![b'#'; MAX_FILE_BYTES as usize + 1]).unwrap();
         assert!(matches!(read(large), KeyError::FileTooLarge { .. }));
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_makes_it_panic(text in "\\PC*", cut in 0_usize..200, insert in "[\\PC\n\\[\\]\"=.]{0,8}") {
+            let _ = Entries::default().add_file(Path::new("keys.toml"), &text);
+            let _ = Entries::default().add_pairs(&text);
+            let good = key("desk", A) + "expires = 2027-01-31T00:00:00Z\n[limits.desk]\ncalls_per_second = 2.5\n";
+            let (before, after) = good.split_at(cut.min(good.len()));
+            let _ = Entries::default().add_file(Path::new("keys.toml"), &format!("{before}{insert}{after}"));
+        }
     }
 }

@@ -82,7 +82,8 @@ impl Peer {
         if self.resets.as_ref().is_some_and(|resets| resets.check().is_err()) && !close.is_cancelled() {
             close.cancel();
             metrics::connection_closed("resets");
-            tracing::warn!(peer = ?self.info.remote_addr, "a connection cancelled too many calls and is closed");
+            // Not louder: who does this comes again, and must not fill the disk.
+            tracing::debug!(peer = ?self.info.remote_addr, "a connection cancelled too many calls and is closed");
         }
     }
 }
