@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 
 use super::{
     EngineError, Lane, Tenant, Ticket,
-    drain::{BYTES_PER_TOKEN, DrainRate},
+    drain::{DrainRate, estimate},
     shares::Shares,
     turns::{Cost, Turns},
 };
@@ -64,13 +64,6 @@ pub(super) struct Permit {
     tokens: usize,
 }
 
-impl Permit {
-    /// The estimate that was made of its document.
-    pub fn tokens(&self) -> usize {
-        self.tokens
-    }
-}
-
 impl Drop for Permit {
     fn drop(&mut self) {
         metrics::queue_given_back(self.tokens);
@@ -123,15 +116,19 @@ impl Admission {
 
     /// Takes room for a document of so many bytes.
     pub async fn admit(&self, bytes: usize, ticket: &Ticket) -> Result<Permit, EngineError> {
-        // A document larger than an eighth of the room, which is half of what bulk work leaves free, still has to find its place.
-        let tokens = (bytes / BYTES_PER_TOKEN).clamp(1, self.0.capacity / 8);
         match ticket.lane {
-            Lane::Interactive => self.admit_now(&ticket.tenant, tokens),
-            Lane::Bulk => self.wait(ticket, tokens).await,
+            Lane::Interactive => self.admit_now(&ticket.tenant, estimate(bytes)),
+            Lane::Bulk => self.wait(ticket, estimate(bytes)).await,
         }
     }
 
+    /// A document larger than an eighth of the room, which is half of what bulk work leaves free, still has to find its place.
+    fn place(&self, tokens: usize) -> usize {
+        tokens.min(self.0.capacity / 8)
+    }
+
     fn admit_now(&self, tenant: &Tenant, tokens: usize) -> Result<Permit, EngineError> {
+        let tokens = self.place(tokens);
         let mut state = self.0.state.lock();
         let free = state.free(Lane::Interactive, self.0.capacity);
         if !state.interactive.try_take(tenant, tokens, free) {
@@ -145,7 +142,7 @@ impl Admission {
 
     async fn wait(&self, ticket: &Ticket, tokens: usize) -> Result<Permit, EngineError> {
         let (grant, granted) = oneshot::channel();
-        let waiter = Waiter { tenant: ticket.tenant.clone(), tokens, grant };
+        let waiter = Waiter { tenant: ticket.tenant.clone(), tokens: self.place(tokens), grant };
         self.0.state.lock().waiting.push(&ticket.tenant, waiter);
         self.let_in();
         let mut waiting = Waiting { admission: self, ticket, tokens, granted, is_over: false };
@@ -320,7 +317,7 @@ mod tests {
     /// Asks for so many tokens.
     fn admit(admission: &Admission, tenant: &str, lane: Lane, tokens: usize) -> Admitting {
         let (admission, ticket) = (admission.clone(), Ticket { tenant: Tenant::new(tenant), lane, deadline: None });
-        Box::pin(async move { admission.admit(tokens * BYTES_PER_TOKEN, &ticket).await })
+        Box::pin(async move { admission.admit(tokens * 4, &ticket).await })
     }
 
     fn poll(admitting: &mut Admitting) -> Poll<Result<Permit, EngineError>> {
@@ -466,7 +463,7 @@ mod tests {
                     Poll::Pending => true,
                 });
                 prop_assert!(admission.tokens() <= 800);
-                prop_assert_eq!(admission.tokens(), inside.iter().map(Permit::tokens).sum::<usize>());
+                prop_assert_eq!(admission.tokens(), inside.iter().map(|permit: &Permit| permit.tokens).sum::<usize>());
                 prop_assert_eq!(admission.documents().0, inside.len());
             }
             while !waiting.is_empty() {

@@ -9,7 +9,12 @@ use std::{
 };
 
 /// UTF-8 bytes a token stands for, on the low side of what the vocabulary needs for news, so that an estimate of tokens is a high one.
-pub(super) const BYTES_PER_TOKEN: usize = 4;
+const BYTES_PER_TOKEN: usize = 4;
+
+/// Tokens that a text of so many bytes has at the most, if it is news.
+pub(super) fn estimate(bytes: usize) -> usize {
+    (bytes / BYTES_PER_TOKEN).max(1)
+}
 
 /// Shortest and longest advice to a refused caller.
 const RETRY_RANGE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(60));

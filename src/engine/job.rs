@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use tokio::{sync::oneshot, time::Instant};
 use tracing::{Span, debug_span};
 
-use super::{EngineError, Ticket, admission::Permit, fault, turns::Cost};
+use super::{EngineError, Ticket, admission::Permit, drain::estimate, fault, turns::Cost};
 use crate::{
     metrics::{self, Unwanted},
     tagger::{Analysis, DocumentError, DocumentScores, InferenceError, Plan, Reading, Tagger, WindowScores},
@@ -71,7 +71,7 @@ impl Job {
 
     /// Drops it unread.
     pub fn discard(self, reason: Unwanted) {
-        metrics::tokens_saved(reason, self.permit.tokens());
+        metrics::tokens_saved(reason, estimate(self.document.bytes()));
         self.fail(EngineError::DeadlineExceeded);
     }
 }

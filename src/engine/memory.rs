@@ -6,7 +6,7 @@ use parking_lot::Mutex;
 
 use super::{
     EngineError, Tenant,
-    drain::{BYTES_PER_TOKEN, DrainRate},
+    drain::{DrainRate, estimate},
     shares::Shares,
 };
 use crate::metrics;
@@ -55,7 +55,7 @@ impl Memory {
         let mut held = self.0.held.lock();
         let free = self.0.limit.saturating_sub(held.total());
         if !held.try_take(tenant, bytes, free) {
-            let retry_after = self.0.drain.retry_after(held.in_the_way(tenant) / BYTES_PER_TOKEN);
+            let retry_after = self.0.drain.retry_after(estimate(held.in_the_way(tenant)));
             return Err(EngineError::MemoryFull { retry_after });
         }
         metrics::held(bytes as f64);

@@ -131,7 +131,7 @@ impl Process {
     /// The figures when `name` has reached `value`.
     pub async fn wait_for(&self, name: &str, value: f64) -> HashMap<String, f64> {
         let mut figures = HashMap::new();
-        for _ in 0..400 {
+        for _ in 0..2400 {
             figures = self.figures().unwrap();
             if figures.get(name) == Some(&value) {
                 return figures;
