@@ -214,9 +214,83 @@ impl http_body::Body for Outgoing {
 
 #[cfg(test)]
 mod tests {
+    use http_body_util::{BodyExt, Full};
     use proptest::prelude::*;
 
     use super::*;
+    use crate::{
+        engine::{EngineConfig, ModelHost, ModelLoader},
+        model::{Bundle, ModelError},
+        tagger::Tagger,
+    };
+
+    fn memory() -> Memory {
+        let config = EngineConfig { max_held_bytes: 1 << 20, ..EngineConfig::default() };
+        ModelHost::new(NoModel, config).memory().clone()
+    }
+
+    struct NoModel;
+
+    impl ModelLoader for NoModel {
+        fn open(&self) -> Result<Bundle, ModelError> {
+            Err(ModelError::HubReference(String::new()))
+        }
+
+        fn tagger(&self, _: Bundle) -> Result<Tagger, ModelError> {
+            Err(ModelError::HubReference(String::new()))
+        }
+    }
+
+    /// Reads a body to its end; the first error ends it, too.
+    async fn read(body: Body) -> Result<Vec<usize>, Status> {
+        let mut body = std::pin::pin!(body);
+        let mut frames = Vec::new();
+        while let Some(frame) = body.frame().await {
+            frames.push(frame?.into_data().unwrap().len());
+        }
+        Ok(frames)
+    }
+
+    #[tokio::test]
+    async fn a_large_message_is_refused_by_its_length_alone() {
+        let memory = memory();
+        let incoming = |length: u32| Incoming {
+            inner: Body::new(Full::new([&[0][..], &length.to_be_bytes(), &[7; 10]].concat().into())),
+            memory: memory.clone(),
+            limit: 1 << 30,
+            tenant: Tenant::anonymous(),
+            message: Message::default(),
+            held: None,
+        };
+        assert!(read(Body::new(incoming(10))).await.is_ok());
+        let refused = read(Body::new(incoming(1 << 20))).await.unwrap_err();
+        assert_eq!(refused.code(), tonic::Code::ResourceExhausted);
+
+        let mut upload = Box::pin(incoming(500_000));
+        assert!(upload.as_mut().frame().await.unwrap().is_ok());
+        assert!(memory.hold(&Tenant::anonymous(), 400_000).is_err(), "room is taken as soon as the length is known");
+        drop(upload);
+        assert!(memory.hold(&Tenant::anonymous(), 400_000).is_ok());
+    }
+
+    #[tokio::test]
+    async fn an_answer_goes_out_in_pieces_and_is_held_until_the_last() {
+        let memory = memory();
+        let held = memory.hold(&Tenant::anonymous(), 500_000).unwrap();
+        let mut outgoing = Box::pin(Outgoing {
+            inner: Body::new(Full::new(vec![7; 150_000].into())),
+            rest: Bytes::new(),
+            _held: Some(Arc::new(held)),
+        });
+        let mut pieces = Vec::new();
+        while let Some(frame) = outgoing.as_mut().frame().await {
+            assert!(memory.hold(&Tenant::anonymous(), 400_000).is_err());
+            pieces.push(frame.unwrap().into_data().unwrap().len());
+        }
+        assert_eq!(pieces, [PIECE, PIECE, 150_000 - 2 * PIECE]);
+        drop(outgoing);
+        assert!(memory.hold(&Tenant::anonymous(), 400_000).is_ok());
+    }
 
     proptest! {
         #[test]
