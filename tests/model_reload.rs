@@ -18,48 +18,18 @@ use candle_core::Device;
 use futures_util::{StreamExt, stream};
 use rasid::{
     engine::{EngineConfig, Lane, ModelHost, ModelLoader, ReloadError, Tenant, Ticket},
-    model::{Bundle, ModelError, seal},
+    model::{Bundle, ModelError},
     proto::v1::{self, document_result::Outcome, stream_tag_request::Message},
     tagger::{TagOptions, Tagger, TaggerConfig},
 };
-use support::{copy_bundle, model_folder, process::Process, text};
+use support::{
+    models::{Current, version},
+    process::Process,
+    text,
+};
 use tempfile::TempDir;
 use tonic::{Code, transport::Channel};
 use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
-
-/// The shipped model under another version.
-fn version(version: &str) -> TempDir {
-    let bundle = copy_bundle();
-    let path = bundle.path().join("manifest.json");
-    let manifest = fs::read_to_string(&path).unwrap();
-    let own = Bundle::open(model_folder()).unwrap().manifest().version.clone();
-    let own = format!("\"version\": \"{own}\"");
-    assert!(manifest.contains(&own));
-    fs::write(&path, manifest.replace(&own, &format!("\"version\": \"{version}\""))).unwrap();
-    seal(bundle.path()).unwrap();
-    bundle
-}
-
-/// A link that a server loads its model through.
-struct Current(TempDir);
-
-impl Current {
-    fn new(target: &Path) -> Self {
-        let current = Self(tempfile::tempdir().unwrap());
-        current.set(target);
-        current
-    }
-
-    fn path(&self) -> String {
-        self.0.path().join("current").to_str().unwrap().to_owned()
-    }
-
-    fn set(&self, target: &Path) {
-        let new = self.0.path().join("new");
-        std::os::unix::fs::symlink(target, &new).unwrap();
-        fs::rename(new, self.path()).unwrap();
-    }
-}
 
 fn reloads(result: &str) -> String {
     format!("rasid_reloads_total{{what=\"model\",result=\"{result}\"}}")
@@ -240,7 +210,7 @@ async fn under_load_every_document_is_answered_once_by_the_model_it_names() {
     let (single, batches, (streamed, seen), ()) =
         futures_util::future::join4(futures_util::future::join_all(single), batches, stream, reloads).await;
     let answered = single.iter().sum::<usize>() + batches + streamed;
-    let versions = versions.lock().unwrap();
+    let versions = std::mem::take(&mut *versions.lock().unwrap());
     assert!(versions.iter().all(|version| version == "1.0.0" || version == "2.0.0"));
     assert!(["1.0.0", "2.0.0"].iter().all(|version| versions.iter().any(|seen| seen == version)));
     assert!(seen.len() >= 4, "the stream has seen every model: {seen:?}");
@@ -254,9 +224,10 @@ async fn under_load_every_document_is_answered_once_by_the_model_it_names() {
     wait_for_encoders(server.id(), 1).await;
 }
 
-/// Loads one bundle after the other, each as soon as it is told to.
+/// Loads one bundle after the other; says when it begins, and goes on when it is told to.
 struct Told {
     bundles: Mutex<Vec<TempDir>>,
+    begun: mpsc::Sender<()>,
     go: Mutex<mpsc::Receiver<()>>,
 }
 
@@ -267,6 +238,7 @@ impl ModelLoader for Told {
     }
 
     fn tagger(&self, bundle: Bundle) -> Result<Tagger, ModelError> {
+        self.begun.send(()).unwrap();
         self.go.lock().unwrap().recv().unwrap();
         Tagger::load(bundle, TaggerConfig::default(), &Device::Cpu)
     }
@@ -274,9 +246,9 @@ impl ModelLoader for Told {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_second_reload_is_refused_and_accepted_work_is_finished_by_the_old_model() {
-    let (go, told) = mpsc::channel();
+    let ((go, told), (begun, begins)) = (mpsc::channel(), mpsc::channel());
     let bundles = Mutex::new(vec![version("1.0.0"), version("2.0.0")]);
-    let host = Arc::new(ModelHost::new(Told { bundles, go: Mutex::new(told) }, EngineConfig::default()));
+    let host = Arc::new(ModelHost::new(Told { bundles, begun, go: Mutex::new(told) }, EngineConfig::default()));
     assert!(host.current().is_none());
     let reload = |host: &Arc<ModelHost>| {
         let host = Arc::clone(host);
@@ -297,15 +269,8 @@ async fn a_second_reload_is_refused_and_accepted_work_is_finished_by_the_old_mod
         tokio::task::yield_now().await;
     }
     let running = reload(&host);
-    // It has the lock once it waits to be told.
-    let busy = loop {
-        match reload(&host).await.unwrap() {
-            Err(ReloadError::Busy) => break true,
-            Err(error) => panic!("{error}"),
-            Ok(_) => break false,
-        }
-    };
-    assert!(busy);
+    tokio::task::spawn_blocking(move || (begins.recv(), begins.recv())).await.unwrap().1.unwrap();
+    assert!(matches!(reload(&host).await.unwrap(), Err(ReloadError::Busy)));
     assert_eq!(host.current().unwrap().tagger().manifest().version, "1.0.0");
     go.send(()).unwrap();
     let replaced = running.await.unwrap().unwrap();

@@ -29,6 +29,8 @@ async fn a_full_queue_refuses_with_retry_info_and_recovers() {
                 let details = status.get_error_details();
                 let delay = details.retry_info().unwrap().retry_delay.unwrap();
                 assert!(delay >= Duration::from_millis(50) && delay <= Duration::from_secs(60));
+                let pushback = status.metadata().get("grpc-retry-pushback-ms").unwrap().to_str().unwrap();
+                assert_eq!(pushback.parse::<u128>().unwrap(), delay.as_millis(), "for clients whose gRPC retries");
                 longest = longest.max(delay);
                 refused += 1;
             }

@@ -183,6 +183,8 @@ impl Access {
 /// The keys in force, as they were last read.
 #[derive(Debug)]
 pub struct KeyStore {
+    /// What the keys are called in metrics and the log.
+    what: &'static str,
     sources: KeySources,
     /// The file as it was before it was first read.
     seen: Fingerprint,
@@ -190,13 +192,13 @@ pub struct KeyStore {
 }
 
 impl KeyStore {
-    /// Reads the keys.
+    /// Reads the keys, which are called `what` in metrics and the log.
     ///
     /// # Errors
     /// [`KeyError`]: a key that cannot be used, with its place.
-    pub fn open(sources: KeySources) -> Result<Self, KeyError> {
+    pub fn open(what: &'static str, sources: KeySources) -> Result<Self, KeyError> {
         let seen = Fingerprint::of(sources.file.as_slice());
-        let store = Self { sources, seen, keys: ArcSwap::default() };
+        let store = Self { what, sources, seen, keys: ArcSwap::default() };
         store.reload()?;
         Ok(store)
     }
@@ -262,7 +264,7 @@ impl KeyStore {
         for gone in old.iter().filter(|old| !keys.iter().any(|key| Arc::ptr_eq(key, old))) {
             gone.revoked.store(true, Ordering::Relaxed);
         }
-        metrics::keys(keys.len());
+        metrics::keys(self.what, keys.len());
         Ok(())
     }
 
@@ -274,12 +276,12 @@ impl KeyStore {
             let store = Arc::clone(&self);
             match tokio::task::spawn_blocking(move || store.reload()).await {
                 Ok(Ok(())) => {
-                    metrics::reload("keys", true);
-                    tracing::info!(keys = self.len(), "keys read again");
+                    metrics::reload(self.what, true);
+                    tracing::info!(keys = self.len(), "{} read again", self.what);
                 }
                 Ok(Err(error)) => {
-                    metrics::reload("keys", false);
-                    tracing::error!(%error, "the keys stay as they were");
+                    metrics::reload(self.what, false);
+                    tracing::error!(%error, "{} stay as they were", self.what);
                 }
                 // Only when the runtime ends.
                 Err(_) => return,
@@ -304,7 +306,7 @@ mod tests {
         fn open(text: &str) -> (Self, KeyStore) {
             let folder = Self(tempfile::tempdir().unwrap());
             folder.write(text);
-            let store = KeyStore::open(KeySources { file: Some(folder.path()), pairs: None }).unwrap();
+            let store = KeyStore::open("keys", KeySources { file: Some(folder.path()), pairs: None }).unwrap();
             (folder, store)
         }
 

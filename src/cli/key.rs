@@ -48,7 +48,7 @@ fn new(name: &str) -> Result<(), CliError> {
 }
 
 fn check(file: PathBuf) -> Result<(), CliError> {
-    let store = KeyStore::open(KeySources { file: Some(file), pairs: None })?;
+    let store = KeyStore::open("keys", KeySources { file: Some(file), pairs: None })?;
     println!("{} keys", store.len());
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! Settings of the commands: every field with its default, unit and range.
 
 mod access;
+mod admin;
 mod connections;
 mod layers;
 mod telemetry;
@@ -14,6 +15,7 @@ use thiserror::Error;
 
 pub use self::{
     access::{AccessSettings, ReflectionAccess, Secret},
+    admin::AdminSettings,
     connections::ConnectionSettings,
     layers::{ConfigError, Layers, Origin, Setting, unknown_variables},
     telemetry::{LogFormat, TelemetrySettings},
@@ -175,6 +177,10 @@ pub struct ServeSettings {
     /// What connections may cost.
     #[command(flatten)]
     pub connections: ConnectionSettings,
+
+    /// What operators may reach.
+    #[command(flatten)]
+    pub admin: AdminSettings,
 
     /// Seconds that calls may take to finish after SIGTERM or Ctrl-C.
     #[arg(long, env = "RASID_DRAIN_SECONDS", default_value_t = 30, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(0..=3600))]

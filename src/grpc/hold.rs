@@ -287,7 +287,7 @@ mod tests {
             assert!(memory.hold(&Tenant::anonymous(), 400_000).is_err());
             pieces.push(frame.unwrap().into_data().unwrap().len());
         }
-        assert_eq!(pieces, [PIECE, PIECE, 150_000 - 2 * PIECE]);
+        assert!(pieces.iter().all(|&piece| piece <= PIECE) && pieces.iter().sum::<usize>() == 150_000, "{pieces:?}");
         drop(outgoing);
         assert!(memory.hold(&Tenant::anonymous(), 400_000).is_ok());
     }

@@ -1,5 +1,6 @@
 //! The service over gRPC: wire format, conversion both ways, statuses, calls, server.
 
+mod admin;
 mod auth;
 mod call;
 pub mod codec;

@@ -1,6 +1,6 @@
 //! The server: services, health, and the way from start to stop.
 
-use std::{future::Future, sync::Arc};
+use std::{future::Future, io, net::SocketAddr, sync::Arc};
 
 use thiserror::Error;
 use tokio::{net::TcpListener, task::JoinSet};
@@ -8,6 +8,7 @@ use tonic::{Request, Status, codec::CompressionEncoding, service::interceptor::I
 use tonic_health::{ServingStatus, server::HealthReporter};
 
 use super::{
+    admin::Admin,
     auth::AuthLayer,
     deadline::note_deadline,
     hold::HoldLayer,
@@ -24,11 +25,13 @@ use super::{
     upload::UploadLayer,
 };
 use crate::{
-    auth::{KeyError, KeyStore},
+    auth::{KeyError, KeySources, KeyStore},
     config::{ReflectionAccess, ServeSettings},
     engine::ReloadError,
     metrics::{self, MetricsError},
-    proto::{self, v1::tagger_service_server::TaggerServiceServer},
+    proto::{
+        self, admin::v1::admin_service_server::AdminServiceServer, v1::tagger_service_server::TaggerServiceServer,
+    },
     systemd,
 };
 
@@ -53,6 +56,17 @@ pub enum ServeError {
     /// The keys cannot be used.
     #[error(transparent)]
     Keys(#[from] KeyError),
+    /// The port for operators has no keys.
+    #[error("admin_listen needs admin_keys: nobody may replace the model without a key")]
+    NoAdminKeys,
+    /// The port for operators cannot be opened.
+    #[error("cannot listen on {address} (admin_listen): {source}")]
+    AdminListen {
+        /// Where.
+        address: SocketAddr,
+        /// Why not.
+        source: io::Error,
+    },
     /// The certificates cannot be used.
     #[error(transparent)]
     Tls(#[from] TlsError),
@@ -77,12 +91,13 @@ pub async fn serve(
         tracing::info!(%address, "offering metrics");
     }
     let mut background = JoinSet::new();
-    let keys = open_keys(&settings, &mut background)?;
+    let keys = open_keys("keys", settings.access.keys(), &settings, &mut background)?;
     let certificates = open_certificates(&settings, &mut background)?;
     if listener.local_addr().is_ok_and(|address| !address.ip().is_loopback()) {
         warn_of_exposure(keys.is_some(), certificates.is_some());
     }
     let shared = Arc::new(Shared::new(&settings));
+    open_admin(&shared, &settings, certificates.clone(), &mut background).await?;
     let (health, health_service) = tonic_health::server::health_reporter();
     // For probes of life: health itself serves as long as the process does.
     health.set_service_status("grpc.health.v1.Health", ServingStatus::Serving).await;
@@ -144,15 +159,57 @@ fn warn_of_exposure(has_keys: bool, has_certificates: bool) {
 }
 
 /// The keys that may call, kept current; `None` if everybody may.
-fn open_keys(settings: &ServeSettings, background: &mut JoinSet<()>) -> Result<Option<Arc<KeyStore>>, ServeError> {
-    let sources = settings.access.keys();
+fn open_keys(
+    what: &'static str,
+    sources: KeySources,
+    settings: &ServeSettings,
+    background: &mut JoinSet<()>,
+) -> Result<Option<Arc<KeyStore>>, ServeError> {
     if sources.is_empty() {
         return Ok(None);
     }
-    let keys = Arc::new(KeyStore::open(sources)?);
+    let keys = Arc::new(KeyStore::open(what, sources)?);
     background.spawn(Arc::clone(&keys).keep_current(settings.access.reload()));
-    tracing::info!(keys = keys.len(), "calls need a key");
+    tracing::info!("{} {what} in force", keys.len());
     Ok(Some(keys))
+}
+
+/// Opens the port for operators, if there is to be one. It stays open until the server has ended, so that it tells how the server
+/// ends, too.
+async fn open_admin(
+    shared: &Arc<Shared>,
+    settings: &ServeSettings,
+    certificates: Option<Arc<Certificates>>,
+    background: &mut JoinSet<()>,
+) -> Result<(), ServeError> {
+    let Some(address) = settings.admin.admin_listen else { return Ok(()) };
+    let keys = open_keys("admin_keys", settings.admin.keys(), settings, background)?.ok_or(ServeError::NoAdminKeys)?;
+    let failed = |source| ServeError::AdminListen { address, source };
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let address = listener.local_addr().map_err(failed)?;
+    if !address.ip().is_loopback() && certificates.is_none() {
+        tracing::warn!("without TLS (tls_cert, tls_key) the keys of operators can be read on their way");
+    }
+    let connections = &settings.connections;
+    let service = AdminServiceServer::new(Admin::new(Arc::clone(shared))).max_decoding_message_size(SMALL_MESSAGE);
+    let reflection = admin_reflection().build_v1()?.max_decoding_message_size(SMALL_MESSAGE);
+    let server = transport::server(connections)
+        .layer(ResetLayer)
+        .layer(ObserveLayer)
+        .layer(StallLayer { limit: connections.stream_idle() })
+        .layer(AuthLayer::new(Some(keys), ReflectionAccess::Authenticated))
+        .layer(LimitLayer)
+        .layer(UploadLayer { limit: connections.upload() })
+        .add_service(reflection)
+        .add_service(service)
+        .serve_with_incoming(incoming::accept(listener, connections, certificates));
+    background.spawn(async move {
+        tracing::info!(%address, "offering rasid.admin.v1");
+        if let Err(error) = server.await {
+            tracing::error!(%error, "rasid.admin.v1 is no longer offered");
+        }
+    });
+    Ok(())
 }
 
 /// The server's certificates, kept current; `None` if it speaks without TLS.
@@ -180,6 +237,11 @@ fn tagger_service(shared: &Arc<Shared>, settings: &ServeSettings) -> TaggerServe
 /// Most bytes in a message, above the limit that our own check answers for with a clear error.
 fn message_limit(settings: &ServeSettings) -> usize {
     settings.max_request_bytes.saturating_mul(2)
+}
+
+fn admin_reflection() -> tonic_reflection::server::Builder<'static> {
+    tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(proto::ADMIN_FILE_DESCRIPTOR_SET)
 }
 
 fn reflection() -> tonic_reflection::server::Builder<'static> {

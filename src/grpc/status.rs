@@ -4,18 +4,24 @@ use std::{collections::HashMap, fmt, time::Duration};
 
 use prost::Message;
 use thiserror::Error;
-use tonic::{Code, Status};
+use tonic::{
+    Code, Status,
+    metadata::{MetadataMap, MetadataValue},
+};
 use tonic_types::{ErrorDetails, StatusExt, pb};
 
 use super::{auth::AccessError, observe::request_id};
 use crate::{
     auth::{LimitError, Rate},
-    engine::EngineError,
+    engine::{EngineError, ReloadError},
     tagger::{DocumentError, OptionsError},
 };
 
 /// The `domain` of every `ErrorInfo`.
 pub const ERROR_DOMAIN: &str = "rasid.dev";
+
+/// Milliseconds that a client is to wait before it tries again.
+const PUSHBACK: &str = "grpc-retry-pushback-ms";
 
 /// Advice to a caller that comes while the model loads or the server shuts down.
 const NOT_READY_RETRY: Duration = Duration::from_secs(1);
@@ -94,6 +100,9 @@ pub enum CallError {
         /// Why.
         source: EngineError,
     },
+    /// There is no new model.
+    #[error("the model stays as it is: {0}")]
+    Reload(#[from] ReloadError),
 }
 
 impl CallError {
@@ -127,6 +136,7 @@ impl From<&CallError> for Status {
             CallError::UploadTooSlow { limit } => idle_status("UPLOAD_TOO_SLOW", message, *limit),
             CallError::Loading | CallError::Draining => retry(Code::Unavailable, message, NOT_READY_RETRY),
             CallError::Engine { path, source } => engine_status(message, path, source),
+            CallError::Reload(error) => reload_status(message, error),
         }
     }
 }
@@ -170,7 +180,7 @@ fn limit_status(message: String, error: &LimitError) -> Status {
     let rate = |rate: &Rate, unit: &str| {
         [("limit", rate.per_second.to_string()), ("burst", rate.burst.to_string()), ("unit", unit.to_owned())]
     };
-    let (mut details, retry_after) = match error {
+    let (details, retry_after) = match error {
         LimitError::Batch { limit, actual } => {
             return too_large(message, "BATCH_TOO_LARGE", *limit as usize, *actual, "documents");
         }
@@ -187,8 +197,7 @@ fn limit_status(message: String, error: &LimitError) -> Status {
             (error_info("CONCURRENT_CALLS_EXCEEDED", metadata), retry_after)
         }
     };
-    details.set_retry_info(Some(*retry_after));
-    Status::with_error_details(Code::ResourceExhausted, message, details)
+    come_back(Code::ResourceExhausted, message, details, *retry_after)
 }
 
 /// A call that was given up since the client did nothing, or too slowly: it may begin anew.
@@ -208,6 +217,15 @@ fn options_status(message: String, error: &OptionsError) -> Status {
     }
 }
 
+fn reload_status(message: String, error: &ReloadError) -> Status {
+    let reason = match error {
+        ReloadError::Busy => "MODEL_LOAD_BUSY",
+        ReloadError::Model(_) | ReloadError::Start(_) => "MODEL_UNUSABLE",
+        ReloadError::Panicked => return defect(error),
+    };
+    Status::with_error_details(Code::FailedPrecondition, message, error_info(reason, []))
+}
+
 fn bad_request(message: String, field: &str, problem: &str) -> Status {
     let details = ErrorDetails::with_bad_request_violation(field, problem);
     Status::with_error_details(Code::InvalidArgument, message, details)
@@ -224,7 +242,15 @@ fn error_info<const N: usize>(reason: &str, metadata: [(&str, String); N]) -> Er
 }
 
 fn retry(code: Code, message: String, after: Duration) -> Status {
-    Status::with_error_details(code, message, ErrorDetails::with_retry_info(Some(after)))
+    come_back(code, message, ErrorDetails::new(), after)
+}
+
+/// Tells twice when to come back: in a detail for the caller's code, and for clients whose gRPC retries by itself (proposal A6).
+fn come_back(code: Code, message: String, mut details: ErrorDetails, after: Duration) -> Status {
+    details.set_retry_info(Some(after));
+    let mut metadata = MetadataMap::new();
+    metadata.insert(PUSHBACK, MetadataValue::from(after.as_millis() as u64));
+    Status::with_error_details_and_metadata(code, message, details, metadata)
 }
 
 /// A defect of ours: the caller learns the id of its call, the log under that id what happened.

@@ -12,7 +12,7 @@ pub(super) fn describe() {
     describe_counter!("rasid_key_calls_total", Unit::Count, "Calls admitted, by key.");
     describe_counter!("rasid_key_documents_total", Unit::Count, "Documents admitted, by key.");
     describe_gauge!("rasid_key_calls_open", Unit::Count, "Calls that are open, by key.");
-    describe_gauge!("rasid_keys", Unit::Count, "Keys in force, expired ones included.");
+    describe_gauge!("rasid_keys", Unit::Count, "Keys in force, expired ones included, by what they open.");
     describe_gauge!("rasid_connections_open", Unit::Count, "Connections, those in their handshake included.");
     describe_counter!("rasid_connections_total", Unit::Count, "Connections accepted.");
     describe_counter!(
@@ -63,8 +63,8 @@ pub fn key_calls_open(key: &str, change: f64) {
 }
 
 /// So many keys are in force.
-pub fn keys(keys: usize) {
-    gauge!("rasid_keys").set(keys as f64);
+pub fn keys(what: &'static str, keys: usize) {
+    gauge!("rasid_keys", "what" => what).set(keys as f64);
 }
 
 /// Something was read again, or could not be.

@@ -5,6 +5,8 @@
 
 pub mod hub;
 pub mod keys;
+#[cfg(unix)]
+pub mod models;
 pub mod pki;
 pub mod poisoned;
 pub mod process;

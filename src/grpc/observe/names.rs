@@ -5,11 +5,14 @@ use tonic::Code;
 /// The service and the name of a method, from a list, so that a caller cannot make metrics grow.
 pub fn method(path: &str) -> (&'static str, &'static str) {
     const TAGGER: &str = "rasid.v1.TaggerService";
+    const ADMIN: &str = "rasid.admin.v1.AdminService";
     match path {
         "/rasid.v1.TaggerService/Tag" => (TAGGER, "Tag"),
         "/rasid.v1.TaggerService/BatchTag" => (TAGGER, "BatchTag"),
         "/rasid.v1.TaggerService/StreamTag" => (TAGGER, "StreamTag"),
         "/rasid.v1.TaggerService/GetModelInfo" => (TAGGER, "GetModelInfo"),
+        "/rasid.admin.v1.AdminService/ReloadModel" => (ADMIN, "ReloadModel"),
+        "/rasid.admin.v1.AdminService/GetServerStatus" => (ADMIN, "GetServerStatus"),
         _ if path.starts_with("/grpc.health.v1.Health/") => ("grpc.health.v1.Health", "Health"),
         _ if path.starts_with("/grpc.reflection.") => ("grpc.reflection", "Reflection"),
         _ => ("other", "other"),
