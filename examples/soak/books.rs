@@ -114,11 +114,11 @@ impl Books {
         if grown("outcome=\"answered\"") < client {
             broken.push(format!("the server answered {} documents, clients have {client}", grown("outcome=\"answered\"")));
         }
-        let entered = sum(after, "rasid_documents_entered_total", "") - sum(before, "rasid_documents_entered_total", "");
+        let entered = sum(after, "rasid_documents_received_total", "") - sum(before, "rasid_documents_received_total", "");
         if entered != grown("") {
             broken.push(format!("{entered} documents entered, {} left", grown("")));
         }
-        for gauge in ["rasid_queue_tokens", "rasid_documents_in_flight", "rasid_calls_open"] {
+        for gauge in super::server::BUSY {
             let value = sum(after, gauge, "");
             if value != 0.0 {
                 broken.push(format!("{gauge} is {value} when all is done"));

@@ -18,7 +18,7 @@ use tonic::Code;
 use super::{
     Failure,
     books::Books,
-    server::{self, Server},
+    server::{self, Model, Server},
     texts,
 };
 
@@ -209,25 +209,29 @@ async fn new_keys(server: &Server, _: &Books, log: &Log, round: u64) -> Result<(
     Ok(())
 }
 
-/// The model anew, by signal or by call, sometimes a damaged one.
+/// Another model, by signal or by call, sometimes a damaged one.
 async fn reload(server: &Server, _: &Books, log: &Log, round: u64) -> Result<(), Failure> {
-    match round % 3 {
-        0 => {
-            server.signal("HUP")?;
-            log.done("reloads by signal");
-        }
-        1 => {
-            let answer = server.admin().await?.reload_model(ReloadModelRequest::default()).await;
-            log.expect(answer.is_ok(), || format!("a reload failed: {answer:?}"));
-            log.done("reloads by call");
-        }
-        _ => {
-            server.place_model(false)?;
-            let answer = server.admin().await?.reload_model(ReloadModelRequest::default()).await;
-            server.place_model(true)?;
-            log.expect(answer.is_err(), || "a damaged model was taken".to_owned());
-            log.done("reloads of a damaged model");
-        }
+    let model = if round.is_multiple_of(2) { Model::Second } else { Model::First };
+    if round % 3 == 2 {
+        server.place_model(Model::Damaged)?;
+        let answer = server.admin().await?.reload_model(ReloadModelRequest {}).await;
+        log.expect(answer.is_err(), || "a damaged model was taken".to_owned());
+        log.done("reloads of a damaged model");
     }
+    server.place_model(model)?;
+    if round % 3 == 0 {
+        server.signal("HUP")?;
+        tokio::time::sleep(Duration::from_secs(15)).await;
+        log.done("reloads by signal");
+    } else {
+        let answer = server.admin().await?.reload_model(ReloadModelRequest {}).await;
+        log.expect(answer.is_ok(), || format!("a reload failed: {answer:?}"));
+        log.done("reloads by call");
+    }
+    let mut client = server.client("alpha").await?;
+    let version = client.get_model_info(v1::GetModelInfoRequest {}).await?.into_inner().model.unwrap_or_default().version;
+    log.expect(version.ends_with("-second") == (model == Model::Second), || {
+        format!("after a reload the model is {version}")
+    });
     Ok(())
 }

@@ -29,11 +29,35 @@ use super::{Failure, books::Figures};
 /// Tokens that may wait in the server: what bounds its memory and the wait of an admitted call.
 pub const QUEUE_TOKENS: usize = 16_384;
 
+/// What must be zero when nobody calls.
+pub const BUSY: [&str; 3] = ["rasid_queue_tokens", "rasid_held_bytes", "rasid_requests_in_flight"];
+
 /// Name in the server's certificate.
 const NAME: &str = "rasid.test";
 
 /// Keys by name; they stay the same when the file is written anew, but for `old`, which has expired.
 const KEYS: [&str; 3] = ["alpha", "beta", "gamma"];
+
+/// A model that may be put before the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Model {
+    /// As it is.
+    First,
+    /// The same weights under another version.
+    Second,
+    /// One bit wrong.
+    Damaged,
+}
+
+impl Model {
+    fn folder(self) -> &'static str {
+        match self {
+            Self::First => "first",
+            Self::Second => "second",
+            Self::Damaged => "damaged",
+        }
+    }
+}
 
 /// Puts a key on every call.
 #[derive(Debug, Clone)]
@@ -106,7 +130,9 @@ impl Server {
         };
         server.write_certificate()?;
         server.write_keys()?;
-        let process = server.command(&program.unwrap_or(beside)).spawn()?;
+        let program = program.unwrap_or(beside);
+        server.write_models(&program)?;
+        let process = server.command(&program).spawn()?;
         server.pid = process.id();
         server.process = Mutex::new(process);
         server.wait_until_serving().await?;
@@ -166,25 +192,45 @@ impl Server {
         Ok(fs::rename(new, self.folder.path().join(name))?)
     }
 
-    /// Puts the right model, or a damaged one, where the server looks.
-    pub fn place_model(&self, good: bool) -> Result<(), Failure> {
-        let damaged = self.folder.path().join("damaged");
-        if !damaged.exists() {
-            fs::create_dir(&damaged)?;
+    /// Copies of the model: one of another revision, one that is damaged.
+    fn write_models(&self, program: &Path) -> Result<(), Failure> {
+        for name in [Model::Second, Model::Damaged].map(Model::folder) {
+            let folder = self.folder.path().join(name);
+            fs::create_dir(&folder)?;
             for entry in fs::read_dir(&self.model)? {
                 let path = entry?.path();
                 if let (true, Some(name)) = (path.is_file(), path.file_name()) {
-                    fs::copy(&path, damaged.join(name))?;
+                    fs::copy(&path, folder.join(name))?;
                 }
             }
-            let weights = damaged.join("encoder.safetensors");
-            let mut bytes = fs::read(&weights)?;
-            let middle = bytes.len() / 2;
-            bytes[middle] ^= 1;
-            fs::write(weights, bytes)?;
         }
+        let second = self.folder.path().join(Model::Second.folder());
+        let manifest = fs::read_to_string(second.join("manifest.json"))?;
+        let mut manifest: serde_json::Value = serde_json::from_str(&manifest)?;
+        manifest["version"] = format!("{}-second", manifest["version"].as_str().unwrap_or_default()).into();
+        fs::write(second.join("manifest.json"), manifest.to_string())?;
+        let sealed = Command::new(program).args(["model", "seal"]).arg(&second).output()?;
+        if !sealed.status.success() {
+            return Err(String::from_utf8_lossy(&sealed.stderr).into());
+        }
+        let weights = self.folder.path().join(Model::Damaged.folder()).join("encoder.safetensors");
+        let mut bytes = fs::read(&weights)?;
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        fs::write(weights, bytes)?;
+        // Another revision, or nothing would be loaded.
+        let manifest = self.folder.path().join(Model::Damaged.folder()).join("manifest.json");
+        Ok(fs::copy(second.join("manifest.json"), manifest).map(|_| ())?)
+    }
+
+    /// Puts a model where the server looks, at once.
+    pub fn place_model(&self, model: Model) -> Result<(), Failure> {
         let new = self.folder.path().join("model.new");
-        std::os::unix::fs::symlink(if good { &self.model } else { &damaged }, &new)?;
+        let target = match model {
+            Model::First => self.model.clone(),
+            other => self.folder.path().join(other.folder()),
+        };
+        std::os::unix::fs::symlink(target, &new)?;
         Ok(fs::rename(new, self.folder.path().join("model"))?)
     }
 
@@ -285,10 +331,7 @@ impl Server {
         self.channels.write().clear();
         for _ in 0..most.as_secs() {
             let figures = self.figures().await?;
-            let busy: f64 = ["rasid_queue_tokens", "rasid_documents_in_flight", "rasid_calls_open"]
-                .into_iter()
-                .map(|name| super::books::sum(&figures, name, ""))
-                .sum();
+            let busy: f64 = BUSY.into_iter().map(|name| super::books::sum(&figures, name, "")).sum();
             if busy == 0.0 {
                 return Ok(());
             }
