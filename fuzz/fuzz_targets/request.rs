@@ -23,7 +23,8 @@ fn service() -> &'static Service {
     SERVICE.get_or_init(|| {
         let bundle = tempfile::tempdir().expect("a folder");
         rasid_fuzz::small_bundle(bundle.path());
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
         let channel = runtime.block_on(start(bundle.path().to_str().expect("a name")));
         Service { runtime, channel, _bundle: bundle }
     })
@@ -147,9 +148,15 @@ async fn run(method: u8, message: bytes::Bytes) {
     }
 }
 
-fuzz_target!(|data: &[u8]| {
+fuzz_target!(
+    // Loading takes longer than an input may.
+    init: {
+        service();
+    },
+    |data: &[u8]| {
     if let Some((method, message)) = data.split_first() {
         let service = service();
         service.runtime.block_on(run(*method, bytes::Bytes::copy_from_slice(message)));
     }
-});
+    }
+);

@@ -16,7 +16,7 @@ fn tokenizer() -> &'static Tokenizer {
     })
 }
 
-fuzz_target!(|data: &[u8]| {
+fuzz_target!(init: { tokenizer(); }, |data: &[u8]| {
     let [tokens, overlap, title, text @ ..] = data else { return };
     let text = String::from_utf8_lossy(text);
     let at = text.floor_char_boundary(usize::from(*title).min(text.len()));

@@ -23,6 +23,7 @@ impl Weights {
             let content = gguf_file::Content::read(&mut reader)?;
             let names: Vec<String> = content.tensor_infos.keys().cloned().collect();
             let read = |name: String| {
+                check_size(&name, content.tensor_infos[&name].shape.dims())?;
                 let tensor = content.tensor(&mut reader, &name, &Device::Cpu)?.dequantize(&Device::Cpu)?;
                 Ok((name, tensor))
             };
@@ -55,5 +56,13 @@ impl Weights {
         let weight = self.take(&format!("{prefix}.weight"), &[out, input])?;
         let bias = self.take(&format!("{prefix}.bias"), &[out])?;
         Ok(Linear::new(weight, Some(bias)))
+    }
+}
+
+/// candle multiplies the sizes of a shape without looking whether the product fits.
+fn check_size(name: &str, shape: &[usize]) -> Result<()> {
+    match shape.iter().try_fold(1_usize, |product, &size| product.checked_mul(size)) {
+        Some(_) => Ok(()),
+        None => bail!("tensor {name} has shape {shape:?}, which is more values than can be counted"),
     }
 }
