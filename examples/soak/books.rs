@@ -112,9 +112,13 @@ impl Books {
         let client = self.answered.load(Ordering::Relaxed) as f64;
         // What a client gave up on may have been answered on the server's side, never the other way round.
         if grown("outcome=\"answered\"") < client {
-            broken.push(format!("the server answered {} documents, clients have {client}", grown("outcome=\"answered\"")));
+            broken.push(format!(
+                "the server answered {} documents, clients have {client}",
+                grown("outcome=\"answered\"")
+            ));
         }
-        let entered = sum(after, "rasid_documents_received_total", "") - sum(before, "rasid_documents_received_total", "");
+        let entered =
+            sum(after, "rasid_documents_received_total", "") - sum(before, "rasid_documents_received_total", "");
         if entered != grown("") {
             broken.push(format!("{entered} documents entered, {} left", grown("")));
         }

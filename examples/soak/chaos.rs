@@ -99,7 +99,9 @@ impl Attack {
     /// Ends them.
     pub async fn stop(mut self) -> Attacks {
         self.stopped.store(true, Ordering::Relaxed);
-        let _ = tokio::time::timeout(Duration::from_secs(30), async { while self.tasks.join_next().await.is_some() {} }).await;
+        let _ =
+            tokio::time::timeout(Duration::from_secs(30), async { while self.tasks.join_next().await.is_some() {} })
+                .await;
         Attacks(self.log)
     }
 }
@@ -131,7 +133,8 @@ async fn malformed_messages(server: &Server, books: &Books, log: &Log, round: u6
     }
     let answer = client.tag(v1::TagRequest { document: Some(document), options: Some(options) }).await;
     let code = answer.err().map(|status| status.code());
-    let refused = matches!(code, Some(Code::InvalidArgument | Code::ResourceExhausted | Code::Unavailable | Code::Cancelled));
+    let refused =
+        matches!(code, Some(Code::InvalidArgument | Code::ResourceExhausted | Code::Unavailable | Code::Cancelled));
     log.expect(refused, || format!("a request that breaks the contract ended with {code:?}"));
     log.done("malformed messages");
     Ok(())
@@ -229,7 +232,8 @@ async fn reload(server: &Server, _: &Books, log: &Log, round: u64) -> Result<(),
         log.done("reloads by call");
     }
     let mut client = server.client("alpha").await?;
-    let version = client.get_model_info(v1::GetModelInfoRequest {}).await?.into_inner().model.unwrap_or_default().version;
+    let version =
+        client.get_model_info(v1::GetModelInfoRequest {}).await?.into_inner().model.unwrap_or_default().version;
     log.expect(version.ends_with("-second") == (model == Model::Second), || {
         format!("after a reload the model is {version}")
     });

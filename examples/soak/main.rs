@@ -105,7 +105,10 @@ async fn run(args: &Args) -> Result<serde_json::Value, Failure> {
     broken.extend(attacks.check());
     let bound = server::QUEUE_TOKENS as f64 / (capacity.tokens * 0.75) + 2.0;
     if books.percentile(Kind::Single, 99) > bound {
-        broken.push(format!("p99 of admitted calls is {:.2} s, promised {bound:.2} s", books.percentile(Kind::Single, 99)));
+        broken.push(format!(
+            "p99 of admitted calls is {:.2} s, promised {bound:.2} s",
+            books.percentile(Kind::Single, 99)
+        ));
     }
     if exit != Some(0) {
         broken.push(format!("the server ended with {exit:?}"));

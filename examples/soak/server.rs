@@ -13,7 +13,7 @@ use rasid::proto::{
     admin::v1::admin_service_client::AdminServiceClient,
     v1::{self, tagger_service_client::TaggerServiceClient},
 };
-use rcgen::{BasicConstraints, CertificateParams, Issuer, IsCa, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -148,7 +148,7 @@ impl Server {
             ("--tls-cert", "server.pem"),
             ("--tls-key", "server.key"),
             ("--keys-file", "keys.toml"),
-            ("--admin-keys-file", "admin.toml"),
+            ("--admin-keys", "admin.toml"),
         ] {
             command.arg(flag).arg(path(file));
         }
