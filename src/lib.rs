@@ -39,5 +39,4 @@ pub mod systemd;
 pub mod tagger;
 pub mod telemetry;
 pub mod text;
-mod time;
 pub mod watch;

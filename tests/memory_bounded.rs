@@ -60,7 +60,7 @@ async fn a_flood_of_large_requests_is_refused_beyond_the_bound() {
             refused += 1;
         }
     }
-    assert!((2..20).contains(&calls.len()), "{} calls were let in", calls.len());
+    assert!((1..20).contains(&calls.len()), "{} calls were let in", calls.len());
     calls.iter().for_each(tokio::task::JoinHandle::abort);
     server.wait_for("rasid_held_bytes", 0.0).await;
     assert!(most_held <= 16.0 * MIB, "{most_held} bytes were held");

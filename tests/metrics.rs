@@ -3,8 +3,39 @@
 mod support;
 
 use rasid::proto::v1;
-use support::{process::Process, root};
+use support::{
+    process::Process,
+    raw::{DATA, END_HEADERS, HEADERS, HELLO, RST_STREAM, call_headers, frame},
+    root,
+};
+use tokio::{io::AsyncWriteExt, net::TcpStream};
 use tonic::Code;
+
+/// A call of which the first bytes come, and then, over the same connection, what is given.
+async fn broken_off(server: &Process, method: &str, end: &[u8]) {
+    let mut connection = TcpStream::connect(server.address).await.unwrap();
+    let mut bytes = HELLO.to_vec();
+    bytes.extend(frame(HEADERS, END_HEADERS, 1, &call_headers(method)));
+    // A message of a hundred bytes, of which ten come.
+    bytes.extend(frame(DATA, 0, 1, &[&[0, 0, 0, 0, 100][..], &[1; 10]].concat()));
+    connection.write_all(&bytes).await.unwrap();
+    server.wait_for(&format!("rasid_requests_in_flight{{method=\"{method}\"}}"), 1.0).await;
+    connection.write_all(end).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_breaks_off_is_its_clients_doing() {
+    let server = Process::start(&[]).await;
+    const INTERNAL_ERROR: [u8; 4] = [0, 0, 0, 2];
+    for method in ["Tag", "StreamTag", "BatchTag"] {
+        broken_off(&server, method, &frame(RST_STREAM, 0, 1, &INTERNAL_ERROR)).await;
+        let cancelled = format!("rasid_requests_total{{method=\"{method}\",code=\"CANCELLED\",key=\"anonymous\"}}");
+        server.wait_for(&cancelled, 1.0).await;
+        // The same with the connection gone.
+        broken_off(&server, method, &[]).await;
+        server.wait_for(&cancelled, 2.0).await;
+    }
+}
 
 fn document(text: &str) -> v1::Document {
     v1::Document { text: text.to_owned(), ..v1::Document::default() }

@@ -160,9 +160,9 @@ mod otlp {
         client.tag(tag("Rain.", None)).await.unwrap();
         client.tag(tag("Rain.", Some(&format!("00-{}-{PARENT}-00", TRACE.replace("0af", "0bf"))))).await.unwrap();
         client.tag(tag("Rain.", Some(&format!("00-{TRACE}-{PARENT}-01")))).await.unwrap();
-        stop(server).await;
+        let log = stop(server).await;
         let calls: Vec<_> = collector.spans().into_iter().filter(|span| span.name.ends_with("/Tag")).collect();
-        assert_eq!(calls.len(), 1);
+        assert_eq!(calls.len(), 1, "{log}");
         assert_eq!(hex(&calls[0].trace_id), TRACE);
 
         let collector = Collector::default();
@@ -171,9 +171,9 @@ mod otlp {
         let mut client = server.client().await;
         client.tag(tag("Rain.", None)).await.unwrap();
         client.tag(tag("Rain.", Some(&format!("00-{TRACE}-{PARENT}-00")))).await.unwrap();
-        stop(server).await;
+        let log = stop(server).await;
         let calls: Vec<_> = collector.spans().into_iter().filter(|span| span.name.ends_with("/Tag")).collect();
-        assert_eq!(calls.len(), 1);
+        assert_eq!(calls.len(), 1, "{log}");
         assert!(calls[0].parent_span_id.is_empty() && hex(&calls[0].trace_id) != TRACE);
     }
 

@@ -222,7 +222,7 @@ async fn reload(server: &Server, _: &Books, log: &Log, round: u64) -> Result<(),
         log.done("reloads of a damaged model");
     }
     server.place_model(model)?;
-    if round % 3 == 0 {
+    if round.is_multiple_of(3) {
         server.signal("HUP")?;
         tokio::time::sleep(Duration::from_secs(15)).await;
         log.done("reloads by signal");

@@ -18,7 +18,7 @@ use super::{Failure, books::Books, server::Server, texts};
 pub enum Kind {
     /// Tag with ten seconds' time, again after a refusal as told.
     Single,
-    /// BatchTag of up to fifty documents, a bad one among them now and then.
+    /// BatchTag of up to fifty documents, a bad one among them now and then; again after a refusal as told.
     Batch,
     /// StreamTag of up to two hundred, in order or not, read fast or slowly.
     Stream,
@@ -162,16 +162,20 @@ async fn bulk_call(server: Arc<Server>, books: Arc<Books>, kind: Kind, count: us
     let documents: Vec<v1::Document> = (0..count)
         .map(|_| if fastrand::u32(0..60) == 0 { texts::bad(books.id()) } else { texts::document(books.id()) })
         .collect();
-    let started = Instant::now();
-    let ended = match kind {
-        Kind::Batch => batch(&server, &books, documents).await,
-        _ => streamed(&server, &books, documents).await,
-    };
-    match ended {
-        Ok(()) => books.took(kind, started.elapsed().as_secs_f64()),
-        Err(status) => {
-            refused(&books, &status);
-            books.code(kind, status.code());
+    for attempt in 0..6 {
+        let started = Instant::now();
+        let ended = match kind {
+            Kind::Batch => batch(&server, &books, documents.clone()).await,
+            _ => streamed(&server, &books, documents.clone()).await,
+        };
+        let Err(status) = ended else {
+            books.honoured.fetch_add(u64::from(attempt > 0), Ordering::Relaxed);
+            return books.took(kind, started.elapsed().as_secs_f64());
+        };
+        books.code(kind, status.code());
+        match refused(&books, &status) {
+            Some(delay) if kind == Kind::Batch => tokio::time::sleep(delay).await,
+            _ => return,
         }
     }
 }

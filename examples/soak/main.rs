@@ -71,6 +71,9 @@ async fn main() -> ExitCode {
     }
 }
 
+/// How long the server may take for what is left when nobody calls any more.
+const IDLE: Duration = Duration::from_secs(120);
+
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 async fn run(args: &Args) -> Result<serde_json::Value, Failure> {
@@ -88,6 +91,7 @@ async fn run(args: &Args) -> Result<serde_json::Value, Failure> {
     busy.bulk = capacity.tokens * 1.5;
     load::drive(&server, &beside, busy, &[Kind::Single, Kind::Batch, Kind::Stream], warm).await;
 
+    server.wait_until_idle(IDLE).await?;
     let before = server.figures().await?;
     let samples = Samples::watch(Arc::clone(&server));
     let attack = chaos::start(&server, &books);
@@ -95,7 +99,7 @@ async fn run(args: &Args) -> Result<serde_json::Value, Failure> {
     let all = [Kind::Single, Kind::Batch, Kind::Stream, Kind::Hurried, Kind::Fickle];
     load::drive(&server, &books, capacity.scaled(args.overload), &all, span).await;
     let attacks = attack.stop().await;
-    server.wait_until_idle(Duration::from_secs(120)).await?;
+    server.wait_until_idle(IDLE).await?;
     let after = server.figures().await?;
     let samples = samples.stop().await;
     let exit = server.terminate().await?;

@@ -2,14 +2,14 @@
 
 #![no_main]
 
-use std::{io::Write, path::Path};
+use std::io::Write;
 
 use clap::{Args, FromArgMatches};
 use libfuzzer_sys::fuzz_target;
 use rasid::config::{Layers, ServeSettings};
 
 fuzz_target!(|data: &[u8]| {
-    let mut file = tempfile::NamedTempFile::new_in(shared_memory()).expect("a file");
+    let mut file = tempfile::NamedTempFile::new_in(rasid_fuzz::shared_memory()).expect("a file");
     file.write_all(data).expect("a file");
     let command = ServeSettings::augment_args(clap::Command::new("serve"));
     match Layers::lay(command, Some(file.path())) {
@@ -21,9 +21,3 @@ fuzz_target!(|data: &[u8]| {
         Err(error) => assert!(!error.to_string().is_empty()),
     }
 });
-
-/// Where files are not written to a disk.
-fn shared_memory() -> &'static Path {
-    let memory = Path::new("/dev/shm");
-    if memory.is_dir() { memory } else { Path::new("/tmp") }
-}

@@ -9,6 +9,12 @@ use candle_core::{
 use rasid::model::{EncoderFormat, pack};
 use serde_json::json;
 
+/// Where files are not written to a disk.
+pub fn shared_memory() -> &'static Path {
+    let memory = Path::new("/dev/shm");
+    if memory.is_dir() { memory } else { Path::new("/tmp") }
+}
+
 /// Values in a hidden state: one block of the embeddings.
 pub const HIDDEN: usize = 32;
 const FEED_FORWARD: usize = 64;

@@ -8,6 +8,7 @@ use std::{
 };
 
 use serde::Deserialize;
+use time::{Date, Month, OffsetDateTime, Time, UtcOffset};
 use toml::{Spanned, value::Datetime};
 
 use super::{
@@ -16,7 +17,6 @@ use super::{
     limits::{LimitSpec, Rate},
     store::KeySources,
 };
-use crate::time::days;
 
 /// One key.
 #[derive(Debug, Clone)]
@@ -209,14 +209,19 @@ fn count(field: &'static str, value: Spanned<f64>) -> Result<NonZeroU32, Located
 
 /// Seconds since 1970.
 fn expiry(at: &Datetime) -> Result<i64, Problem> {
-    let failed = || Problem::Expiry(at.to_string());
-    let (Some(date), Some(time), Some(offset)) = (at.date, at.time, at.offset) else { return Err(failed()) };
+    moment(at).map(OffsetDateTime::unix_timestamp).ok_or_else(|| Problem::Expiry(at.to_string()))
+}
+
+fn moment(at: &Datetime) -> Option<OffsetDateTime> {
+    let (date, time, offset) = (at.date?, at.time?, at.offset?);
+    let date = Date::from_calendar_date(date.year.into(), Month::try_from(date.month).ok()?, date.day).ok()?;
+    // TOML knows leap seconds.
+    let time = Time::from_hms(time.hour, time.minute, time.second.unwrap_or(0).min(59)).ok()?;
     let offset = match offset {
-        toml::value::Offset::Z => 0,
-        toml::value::Offset::Custom { minutes } => i64::from(minutes),
+        toml::value::Offset::Z => UtcOffset::UTC,
+        toml::value::Offset::Custom { minutes } => UtcOffset::from_whole_seconds(i32::from(minutes) * 60).ok()?,
     };
-    let of_day = i64::from(time.hour) * 3600 + i64::from(time.minute) * 60 + i64::from(time.second.unwrap_or(0));
-    Ok(days(i64::from(date.year), i64::from(date.month), i64::from(date.day)) * 86_400 + of_day - offset * 60)
+    Some(date.with_time(time).assume_offset(offset))
 }
 
 #[cfg(test)]

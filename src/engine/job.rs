@@ -100,7 +100,6 @@ pub(super) struct ActiveJob {
     pub reading: Reading,
     arrived: Instant,
     tokenize: Duration,
-    span: Span,
     progress: Mutex<Progress>,
 }
 
@@ -110,6 +109,8 @@ struct Progress {
     /// Windows without scores.
     missing: usize,
     inference: Duration,
+    /// Open until it is answered.
+    span: Span,
     /// Open until the first batch with a window of it.
     queued: Span,
     /// Gone once answered.
@@ -123,6 +124,7 @@ impl ActiveJob {
             missing: reading.windows().len(),
             inference: Duration::ZERO,
             queued: debug_span!(parent: &job.span, "queue"),
+            span: job.span,
             waiting: Some((job.reply, job.permit)),
         };
         Self {
@@ -132,7 +134,6 @@ impl ActiveJob {
             reading,
             arrived: job.arrived,
             tokenize,
-            span: job.span,
             progress: Mutex::new(progress),
         }
     }
@@ -177,8 +178,9 @@ impl ActiveJob {
 
     /// The span of a batch with some of its windows, to be kept until that is encoded.
     pub fn encoding(&self, windows: usize, batch_tokens: usize) -> Span {
-        self.progress.lock().queued = Span::none();
-        debug_span!(parent: &self.span, "encode", windows, batch_tokens)
+        let mut progress = self.progress.lock();
+        progress.queued = Span::none();
+        debug_span!(parent: &progress.span, "encode", windows, batch_tokens)
     }
 
     /// Adds the time of a batch that held windows of this document.
@@ -188,12 +190,13 @@ impl ActiveJob {
 
     /// Answers with what is known; with an error if that panics.
     pub fn finish(&self, tagger: &Tagger) {
-        let (scores, inference) = {
+        let (scores, inference, span) = {
             let mut progress = self.progress.lock();
-            (std::mem::take(&mut progress.scores), progress.inference)
+            let span = debug_span!(parent: &progress.span, "finish");
+            (std::mem::take(&mut progress.scores), progress.inference, span)
         };
         let finish = || {
-            let _span = debug_span!(parent: &self.span, "finish").entered();
+            let _span = span.entered();
             fault::trip("finish", &self.document);
             tagger.finish(&self.document, &self.plan, &self.reading, &scores)
         };
@@ -211,9 +214,14 @@ impl ActiveJob {
         self.reply(Err(error));
     }
 
-    /// Gives the room in the queue back and answers, in this order, so that there is room for what the caller does next.
+    /// Closes its spans, gives the room in the queue back and answers, in this order, so that there is room for what the caller does
+    /// next, and no trace is behind its answer.
     fn reply(&self, result: Result<Answer, EngineError>) {
-        let waiting = self.progress.lock().waiting.take();
+        let mut progress = self.progress.lock();
+        progress.queued = Span::none();
+        progress.span = Span::none();
+        let waiting = progress.waiting.take();
+        drop(progress);
         if let Some((reply, permit)) = waiting {
             drop(permit);
             // A caller that has gone needs no answer.

@@ -107,9 +107,10 @@ pub async fn serve(
     let v1 = reflects.then(|| reflection().build_v1()).transpose()?;
     let v1alpha = reflects.then(|| reflection().build_v1alpha()).transpose()?;
     let connections = &settings.connections;
+    let observed = ObserveLayer::default();
     let transport = transport::server(connections)
         .layer(ResetLayer)
-        .layer(ObserveLayer)
+        .layer(observed.clone())
         .layer(StallLayer { limit: connections.stream_idle() })
         .layer(AuthLayer::new(keys, settings.access.reflection))
         .layer(LimitLayer)
@@ -142,7 +143,13 @@ pub async fn serve(
     systemd::stopping();
     set_health(&health, ServingStatus::NotServing).await;
     draining.cancel();
-    match tokio::time::timeout(settings.drain(), transport).await {
+    let ended = async {
+        let ended = transport.await;
+        observed.calls.close();
+        observed.calls.wait().await;
+        ended
+    };
+    match tokio::time::timeout(settings.drain(), ended).await {
         Ok(ended) => ended.map_err(ServeError::Task)??,
         Err(_) => tracing::warn!("calls were still open after {} s", settings.drain_seconds),
     }
@@ -195,7 +202,7 @@ async fn open_admin(
     let reflection = admin_reflection().build_v1()?.max_decoding_message_size(SMALL_MESSAGE);
     let server = transport::server(connections)
         .layer(ResetLayer)
-        .layer(ObserveLayer)
+        .layer(ObserveLayer::default())
         .layer(StallLayer { limit: connections.stream_idle() })
         .layer(AuthLayer::new(Some(keys), ReflectionAccess::Authenticated))
         .layer(LimitLayer)

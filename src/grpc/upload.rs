@@ -1,5 +1,6 @@
 //! Requests that do not come to an end. What is read of one is kept until it is whole, so that it must be whole in time; a StreamTag may
-//! take its time, since nothing of it is kept (see [`super::idle`]).
+//! take its time, since nothing of it is kept (see [`super::idle`]). One that breaks off was given up by
+//! its client.
 
 use std::{
     future::Future,
@@ -52,11 +53,12 @@ impl<S: Service<Request<Body>>> Service<Request<Body>> for Upload<S> {
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        if request.body().is_end_stream() || is_stream(request.uri().path()) {
+        if request.body().is_end_stream() {
             return self.inner.call(request);
         }
         let limit = self.limit;
-        self.inner.call(request.map(|inner| Body::new(UploadBody { inner, limit, end: sleep(limit) })))
+        let end = (!is_stream(request.uri().path())).then(|| sleep(limit));
+        self.inner.call(request.map(|inner| Body::new(UploadBody { inner, limit, end })))
     }
 }
 
@@ -72,7 +74,7 @@ pin_project! {
         inner: Body,
         limit: Duration,
         #[pin]
-        end: Sleep,
+        end: Option<Sleep>,
     }
 }
 
@@ -82,10 +84,15 @@ impl http_body::Body for UploadBody {
 
     fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         let this = self.project();
-        if let Poll::Ready(frame) = this.inner.poll_frame(context) {
-            return Poll::Ready(frame);
+        match this.inner.poll_frame(context) {
+            // The stream or its connection is gone, and with it whoever would read an answer: the transport is about to drop the call,
+            // which counts as cancelled. tonic would end it as INTERNAL.
+            Poll::Ready(Some(Err(_))) => return Poll::Pending,
+            Poll::Ready(frame) => return Poll::Ready(frame),
+            Poll::Pending => {}
         }
-        this.end.poll(context).map(|()| {
+        let Some(end) = this.end.as_pin_mut() else { return Poll::Pending };
+        end.poll(context).map(|()| {
             metrics::call_given_up("upload");
             Some(Err(CallError::UploadTooSlow { limit: *this.limit }.into()))
         })

@@ -20,6 +20,7 @@ use futures_util::FutureExt;
 use http::{HeaderMap, Request, Response};
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
+use tokio_util::task::{TaskTracker, task_tracker::TaskTrackerToken};
 use tonic::{Code, Status};
 use tower_layer::Layer;
 use tower_service::Service;
@@ -30,18 +31,24 @@ pub use self::record::{note_document, note_key, request_id};
 use super::status::defect;
 
 /// Puts [`Observe`] around a service.
-#[derive(Debug, Clone, Copy)]
-pub struct ObserveLayer;
+#[derive(Debug, Clone, Default)]
+pub struct ObserveLayer {
+    /// Empty when every call has been counted, logged and traced: a connection may end a little before its last call does.
+    pub calls: TaskTracker,
+}
 
 /// A service whose calls are observed.
 #[derive(Debug, Clone)]
-pub struct Observe<S>(S);
+pub struct Observe<S> {
+    inner: S,
+    calls: TaskTracker,
+}
 
 impl<S> Layer<S> for ObserveLayer {
     type Service = Observe<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        Observe(inner)
+        Observe { inner, calls: self.calls.clone() }
     }
 }
 
@@ -56,12 +63,12 @@ where
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, S::Error>> + Send>>;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        self.0.poll_ready(context)
+        self.inner.poll_ready(context)
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let mut call = Observed::of(&request);
-        let response = call.enter(|| self.0.call(request));
+        let mut call = Observed::of(&request, self.calls.token());
+        let response = call.enter(|| self.inner.call(request));
         Box::pin(async move {
             let response = CURRENT.scope(Arc::clone(&call.record), response.instrument(call.span.clone()));
             let mut response = match AssertUnwindSafe(response).catch_unwind().await {
@@ -84,13 +91,15 @@ struct Observed {
     record: Arc<Record>,
     span: Span,
     code: Code,
+    // The last field, so that the span is closed before.
+    _token: TaskTrackerToken,
 }
 
 impl Observed {
-    fn of<B>(request: &Request<B>) -> Self {
+    fn of<B>(request: &Request<B>, token: TaskTrackerToken) -> Self {
         let mut record = Record::of(request);
         let span = span::open(&mut record, request.headers());
-        Self { record: Arc::new(record), span, code: Code::Cancelled }
+        Self { record: Arc::new(record), span, code: Code::Cancelled, _token: token }
     }
 
     /// Does a part of the call's work.
@@ -208,7 +217,7 @@ mod tests {
     async fn a_panic_is_an_internal_error_of_that_call() {
         for panics in [Panics::Awaited, Panics::Read] {
             let request = Request::builder().header("x-request-id", "call-7").body(()).unwrap();
-            let response = ObserveLayer.layer(panics).call(request).await.unwrap();
+            let response = ObserveLayer::default().layer(panics).call(request).await.unwrap();
             assert_eq!(response.headers()["x-request-id"], "call-7");
             let (head, body) = response.into_parts();
             let trailers = body.collect().await.unwrap().trailers().cloned();

@@ -129,7 +129,11 @@ impl Record {
         }
         // Probes are many, and whoever has no key must not fill the disk.
         let is_quiet = names::is_probe(self.method) || status == Code::Unauthenticated;
-        if is_quiet { log!(debug) } else { log!(info) }
+        match status {
+            Code::Internal | Code::Unknown | Code::DataLoss => log!(warn),
+            _ if is_quiet => log!(debug),
+            _ => log!(info),
+        }
     }
 }
 

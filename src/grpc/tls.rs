@@ -1,7 +1,5 @@
 //! TLS: certificate, key and, for mutual TLS, the authorities of clients; read again while the server runs.
 
-mod expiry;
-
 use std::{
     fs, io,
     path::{Path, PathBuf},
@@ -154,7 +152,7 @@ fn load(files: &Files) -> Result<Arc<ServerConfig>, TlsError> {
         Some(path) => builder.with_client_cert_verifier(verifier(path, provider)?),
         None => builder.with_no_client_auth(),
     };
-    let ends = chain.iter().filter_map(|certificate| expiry::not_after(certificate)).min();
+    let ends = chain.iter().filter_map(|certificate| not_after(certificate)).min();
     // Also checks that the key is the certificate's.
     let mut config = builder.with_single_cert(chain, key).map_err(unusable)?;
     config.alpn_protocols = vec![b"h2".to_vec()];
@@ -162,6 +160,12 @@ fn load(files: &Files) -> Result<Arc<ServerConfig>, TlsError> {
         metrics::certificate_expiry(ends);
     }
     Ok(Arc::new(config))
+}
+
+/// Seconds from 1970 to the end of a certificate's validity. rustls checks certificates of others and does not tell of ours.
+fn not_after(certificate: &[u8]) -> Option<i64> {
+    let (_, certificate) = x509_parser::parse_x509_certificate(certificate).ok()?;
+    Some(certificate.validity().not_after.timestamp())
 }
 
 /// Lets in clients whose certificate comes from one of the authorities in a file.
