@@ -1,4 +1,4 @@
-"""`python -m rasid_training CONFIG --data DIR --base DIR --out DIR`: trains, and writes what `rasid model pack` takes."""
+"""`python -m rasid_training CONFIG --data DIR --base DIR --out DIR [--bundle DIR]`: trains, and makes a bundle of it."""
 
 import argparse
 import json
@@ -11,7 +11,7 @@ import torch
 from safetensors.numpy import load_file, save_file
 from tokenizers import Tokenizer
 
-from . import base, mixture, model
+from . import base, bundle, mixture, model
 from .train import Run
 
 TOKENIZER = "multilingual-e5-small/tokenizer.json"
@@ -51,6 +51,7 @@ def main() -> None:
     parser.add_argument("--articles", type=Path, nargs="*", default=[], help="annotated articles, JSON Lines")
     parser.add_argument("--start", type=Path, help="weights.safetensors to begin with in place of the base")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
+    bundle.add_options(parser, required=False)
     arguments = parser.parse_args()
     config = tomllib.loads(arguments.config.read_text("utf-8"))
     config["articles"] = [str(path) for path in arguments.articles]
@@ -69,6 +70,10 @@ def main() -> None:
     state = network.state_dict() | run.averaged()
     tensors = {name: value.astype(np.float32) for name, value in model.to_hugging_face(state).items()}
     save_file(tensors, arguments.out / "weights.safetensors")
+    if arguments.bundle:
+        shared = json.loads((arguments.data / "datasets.json").read_text("utf-8"))
+        listed = [arguments.data / entry["file"] for entry in shared if entry["task"] == "articles"]
+        bundle.make(arguments.out, listed + arguments.articles, arguments)
 
 
 if __name__ == "__main__":

@@ -70,7 +70,7 @@ def parameter_groups(network: Network, config: mixture.Config) -> list[dict[str,
         if not parameter.requires_grad:
             continue
         if name.startswith(("ner.", "topic.")):
-            rate = config["head_rate"]
+            rate = config["topic_rate" if name.startswith("topic.") else "head_rate"]
         else:
             layer = int(name.split(".")[1]) if name.startswith("layers.") else -1
             rate = config["rate"] * config["layer_decay"] ** (depth - 1 - layer)

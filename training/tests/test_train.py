@@ -15,6 +15,7 @@ CONFIG = {
     "decay": 0.5,
     "rate": 2e-3,
     "head_rate": 1e-2,
+    "topic_rate": 1e-2,
     "layer_decay": 0.9,
     "weight_decay": 0.01,
     "batch_tokens": 96,
