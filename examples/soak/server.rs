@@ -204,23 +204,25 @@ impl Server {
                 }
             }
         }
-        let second = self.folder.path().join(Model::Second.folder());
-        let manifest = fs::read_to_string(second.join("manifest.json"))?;
-        let mut manifest: serde_json::Value = serde_json::from_str(&manifest)?;
-        manifest["version"] = format!("{}-second", manifest["version"].as_str().unwrap_or_default()).into();
-        fs::write(second.join("manifest.json"), manifest.to_string())?;
-        let sealed = Command::new(program).args(["model", "seal"]).arg(&second).output()?;
-        if !sealed.status.success() {
-            return Err(String::from_utf8_lossy(&sealed.stderr).into());
+        for model in [Model::Second, Model::Damaged] {
+            self.rename_model(program, model.folder())?;
         }
         let weights = self.folder.path().join(Model::Damaged.folder()).join("encoder.safetensors");
         let mut bytes = fs::read(&weights)?;
         let middle = bytes.len() / 2;
         bytes[middle] ^= 1;
-        fs::write(weights, bytes)?;
-        // Another revision, or nothing would be loaded.
-        let manifest = self.folder.path().join(Model::Damaged.folder()).join("manifest.json");
-        Ok(fs::copy(second.join("manifest.json"), manifest).map(|_| ())?)
+        Ok(fs::write(weights, bytes)?)
+    }
+
+    /// Gives a copy a revision of its own, since a model that is loaded already is not loaded again.
+    fn rename_model(&self, program: &Path, name: &str) -> Result<(), Failure> {
+        let folder = self.folder.path().join(name);
+        let path = folder.join("manifest.json");
+        let mut manifest: serde_json::Value = serde_json::from_str(&fs::read_to_string(&path)?)?;
+        manifest["version"] = format!("{}-{name}", manifest["version"].as_str().unwrap_or_default()).into();
+        fs::write(&path, manifest.to_string())?;
+        let sealed = Command::new(program).args(["model", "seal"]).arg(&folder).output()?;
+        if sealed.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&sealed.stderr).into()) }
     }
 
     /// Puts a model where the server looks, at once.
