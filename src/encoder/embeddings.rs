@@ -1,12 +1,10 @@
 //! Embeddings: sums of word, position and type; the words' table stays quantised in memory, its rows decoded on look-up.
 
-use std::io::Cursor;
-
 use bytes::Bytes;
-use candle_core::{Result, bail, quantized::GgmlDType, quantized::gguf_file};
+use candle_core::{Result, bail, quantized::GgmlDType};
 use half::f16;
 
-use super::{EncoderConfig, PackedBatch, Weights};
+use super::{EncoderConfig, PackedBatch, Weights, gguf};
 
 /// Values in a Q4_0 block, and its bytes: one f16 scale, sixteen bytes of two values each.
 const BLOCK: usize = 32;
@@ -30,7 +28,7 @@ impl WordEmbeddings {
     /// # Errors
     /// If the file does not hold a Q4_0 table of `[rows, width]` under the name `embeddings.word_embeddings.weight`.
     pub fn from_gguf(file: &Bytes, rows: usize, width: usize) -> Result<Self> {
-        let content = gguf_file::Content::read(&mut Cursor::new(file))?;
+        let content = gguf::header(file)?;
         let Some(info) = content.tensor_infos.get(TENSOR) else {
             bail!("no tensor {TENSOR}");
         };

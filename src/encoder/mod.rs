@@ -9,6 +9,7 @@ mod cpu;
 mod device;
 mod embeddings;
 mod error;
+mod gguf;
 pub mod kernels;
 mod weights;
 

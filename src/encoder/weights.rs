@@ -1,9 +1,11 @@
 //! Weights from a file's bytes, by name.
 
-use std::{collections::HashMap, io::Cursor};
+use std::collections::HashMap;
 
-use candle_core::{DType, Device, Result, Tensor, bail, quantized::gguf_file};
+use candle_core::{DType, Device, Result, Tensor, bail};
 use candle_nn::Linear;
+
+use super::gguf;
 
 /// Named float32 tensors, each taken once and checked for its shape.
 #[derive(Debug)]
@@ -18,16 +20,10 @@ impl Weights {
     /// # Errors
     /// If the bytes are neither, or cut short.
     pub fn from_bytes(bytes: &[u8], device: &Device) -> Result<Self> {
-        let stored = if bytes.starts_with(b"GGUF") {
-            let mut reader = Cursor::new(bytes);
-            let content = gguf_file::Content::read(&mut reader)?;
-            let names: Vec<String> = content.tensor_infos.keys().cloned().collect();
-            let read = |name: String| {
-                check_size(&name, content.tensor_infos[&name].shape.dims())?;
-                let tensor = content.tensor(&mut reader, &name, &Device::Cpu)?.dequantize(&Device::Cpu)?;
-                Ok((name, tensor))
-            };
-            names.into_iter().map(read).collect::<Result<_>>()?
+        let stored = if bytes.starts_with(gguf::MAGIC) {
+            let content = gguf::header(bytes)?;
+            let read = |name: &String| Ok((name.clone(), gguf::tensor(&content, bytes, name)?));
+            content.tensor_infos.keys().map(read).collect::<Result<_>>()?
         } else {
             candle_core::safetensors::load_buffer(bytes, &Device::Cpu)?
         };
@@ -56,13 +52,5 @@ impl Weights {
         let weight = self.take(&format!("{prefix}.weight"), &[out, input])?;
         let bias = self.take(&format!("{prefix}.bias"), &[out])?;
         Ok(Linear::new(weight, Some(bias)))
-    }
-}
-
-/// candle multiplies the sizes of a shape without looking whether the product fits.
-fn check_size(name: &str, shape: &[usize]) -> Result<()> {
-    match shape.iter().try_fold(1_usize, |product, &size| product.checked_mul(size)) {
-        Some(_) => Ok(()),
-        None => bail!("tensor {name} has shape {shape:?}, which is more values than can be counted"),
     }
 }
