@@ -119,3 +119,19 @@ fn an_edit_is_taken_over_by_sealing() {
     assert!((after.topics[0].threshold - 0.4).abs() < 1e-6);
     assert_eq!(rasid::model::Bundle::open(bundle.path()).unwrap().manifest(), &after);
 }
+
+#[test]
+fn a_tokenizer_that_makes_no_sense_is_an_error() {
+    let file = |normalizer: &str, decoder: &str| {
+        format!(
+            r#"{{"version": "1.0", "truncation": null, "padding": null, "added_tokens": [], "normalizer": {normalizer},
+            "pre_tokenizer": null, "post_processor": null, "decoder": {decoder},
+            "model": {{"type": "WordLevel", "vocab": {{"a": 0}}, "unk_token": "a"}}}}"#
+        )
+    };
+    let read = |json: String| rasid::text::Tokenizer::from_json(json.as_bytes(), 10).unwrap_err().to_string();
+    assert!(read(file("null", "null")).contains("0 special tokens"));
+    assert!(read(file("null", "nul")).contains("line 2"));
+    let normalizer = r#"{"type": "Precompiled", "precompiled_charsmap": "AAAA"}"#;
+    assert_eq!(read(file(normalizer, "null")), "a part of it makes no sense");
+}

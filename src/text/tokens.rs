@@ -1,8 +1,12 @@
 //! Text to tokens, with the bytes that each token stands for.
 
-use std::ops::Range;
+use std::{
+    ops::Range,
+    panic::{AssertUnwindSafe, catch_unwind},
+};
 
 use bytes::Bytes;
+use serde::de::IgnoredAny;
 use tokenizers::{Encoding, OffsetType, PreTokenizer, Tokenizer as Pipeline};
 
 use super::{
@@ -71,13 +75,24 @@ pub struct Tokenizer {
 /// Failures of the tokenizers crate, which has no error type of its own.
 pub type TokenizerError = Box<dyn std::error::Error + Send + Sync>;
 
+/// JSON, whatever it says: the tokenizers crate panics where it expects any.
+fn checked(json: &[u8]) -> Result<&[u8], TokenizerError> {
+    serde_json::from_slice::<IgnoredAny>(json)?;
+    Ok(json)
+}
+
+/// Makes an error of a panic: the tokenizers crate also expects that what a normaliser says makes sense.
+fn guarded<T>(load: impl FnOnce() -> Result<T, TokenizerError>) -> Result<T, TokenizerError> {
+    catch_unwind(AssertUnwindSafe(load)).unwrap_or_else(|_| Err("a part of it makes no sense".into()))
+}
+
 impl Tokenizer {
     /// Reads a `tokenizer.json`, for texts framed by one special token on each side and a vocabulary of at most `vocabulary` ids.
     ///
     /// # Errors
     /// If it is not one, frames texts in another way, or has more ids.
     pub fn from_json(json: &[u8], vocabulary: usize) -> Result<Self, TokenizerError> {
-        Self::new(Pipeline::from_bytes(json)?, None, vocabulary)
+        guarded(|| Self::new(Pipeline::from_bytes(checked(json)?)?, None, vocabulary))
     }
 
     /// Reads the compact form that [`compile_tokenizer`](super::compile_tokenizer) makes of a `tokenizer.json`; gives the same
@@ -87,7 +102,7 @@ impl Tokenizer {
     /// As [`Tokenizer::from_json`].
     pub fn from_compact(file: &Bytes, vocabulary: usize) -> Result<Self, TokenizerError> {
         let (unigram, pipeline) = Unigram::from_bytes(file)?;
-        Self::new(Pipeline::from_bytes(pipeline)?, Some(unigram), vocabulary)
+        guarded(|| Self::new(Pipeline::from_bytes(checked(&pipeline)?)?, Some(unigram), vocabulary))
     }
 
     fn new(mut pipeline: Pipeline, unigram: Option<Unigram>, vocabulary: usize) -> Result<Self, TokenizerError> {
