@@ -118,6 +118,13 @@ fn an_edit_is_taken_over_by_sealing() {
     assert_ne!(before.revision, after.revision);
     assert!((after.topics[0].threshold - 0.4).abs() < 1e-6);
     assert_eq!(rasid::model::Bundle::open(bundle.path()).unwrap().manifest(), &after);
+
+    // A number that a careless reader of JSON does not give back as it was.
+    let json = fs::read_to_string(&path).unwrap();
+    fs::write(&path, json.replacen("1e-12", "1e-24", 1)).unwrap();
+    let after = rasid::model::seal(bundle.path()).unwrap();
+    assert_eq!(after.encoder.layer_norm_eps, 1e-24);
+    assert_eq!(rasid::model::Bundle::open(bundle.path()).unwrap().manifest(), &after);
 }
 
 #[test]
