@@ -11,7 +11,7 @@ import torch
 from safetensors.numpy import load_file, save_file
 from tokenizers import Tokenizer
 
-from . import base, bundle, mixture, model
+from . import base, bundle, distil, mixture, model
 from .train import Run
 
 TOKENIZER = "multilingual-e5-small/tokenizer.json"
@@ -41,6 +41,12 @@ def prepare(folder: Path, out: Path) -> tuple[model.Network, Tokenizer]:
     return network, plain
 
 
+def read_config(path: Path) -> mixture.Config:
+    """A configuration; one that is `like` another changes some of its values."""
+    config = tomllib.loads(path.read_text("utf-8"))
+    return read_config(path.parent / config.pop("like")) | config if "like" in config else config
+
+
 def main() -> None:
     """Reads the command line and runs."""
     parser = argparse.ArgumentParser(prog="rasid_training", description=__doc__)
@@ -50,17 +56,23 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder of the run; a run that is there is taken up")
     parser.add_argument("--articles", type=Path, nargs="*", default=[], help="annotated articles, JSON Lines")
     parser.add_argument("--start", type=Path, help="weights.safetensors to begin with in place of the base")
+    parser.add_argument("--teacher", type=Path, help="weights.safetensors that a smaller network (kept_layers) learns from")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     bundle.add_options(parser, required=False)
     arguments = parser.parse_args()
-    config = tomllib.loads(arguments.config.read_text("utf-8"))
+    config = read_config(arguments.config)
     config["articles"] = [str(path) for path in arguments.articles]
     arguments.out.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(config["seed"])
     network, tokenizer = prepare(arguments.base, arguments.out)
     corpus = mixture.load(config, arguments.data)
-    run = Run(network, tokenizer, corpus, config, arguments.out)
+    teacher = None
+    if arguments.teacher:
+        model.from_hugging_face(network, load_file(arguments.teacher))
+        teacher = network.requires_grad_(False).eval()
+        network = distil.student(teacher, config["kept_layers"])
+    run = Run(network, tokenizer, corpus, config, arguments.out, teacher)
     if arguments.start:
         model.from_hugging_face(network, load_file(arguments.start))
         run.average = [p.detach().clone() for p in run.trained]

@@ -5,12 +5,13 @@ from typing import Any
 
 import torch
 from tokenizers import Tokenizer
+from torch.nn import functional as F
 
 from . import mixture
 from .corpora import Document
 from .labels import TAGS, TOPICS
 from .model import Network, document_logits
-from .windows import IGNORE, Sample, cut, pad
+from .windows import IGNORE, PAD, Sample, cut, pad
 
 
 def spans(tags: list[int]) -> set[tuple[int, int, int]]:
@@ -89,8 +90,23 @@ def topic_f1(network: Network, tokenizer: Tokenizer, documents: list[Document]) 
     return {"macro": sum(scores.values()) / len(scores), **scores}
 
 
-def quick(network: Network, tokenizer: Tokenizer, corpus: mixture.Corpus, config: mixture.Config) -> dict[str, Any]:
-    """Entity F1 by language over held-out sentences and articles, topic F1 over held-out articles."""
+@torch.no_grad()
+def embedding_cosine(network: Network, base: Network, tokenizer: Tokenizer, documents: list[Document]) -> float:
+    """Mean cosine of the pooled vectors of two networks over the windows of documents."""
+    total = count = 0.0
+    for document in documents:
+        ids, _ = pad(cut(tokenizer, document, 126, None))
+        present = torch.from_numpy(ids != PAD)
+        own, other = (each(torch.from_numpy(ids), present)[2] for each in (network, base))
+        total += float(F.cosine_similarity(own, other, dim=-1).sum())
+        count += len(ids)
+    return total / max(1.0, count)
+
+
+def quick(
+    network: Network, base: Network, tokenizer: Tokenizer, corpus: mixture.Corpus, config: mixture.Config
+) -> dict[str, Any]:
+    """Entity F1 by language over held-out sentences and articles, topic F1 over held-out articles, nearness to the base."""
     rng = random.Random(config["seed"])
     scores: dict[str, Any] = {}
     for name, documents in corpus.dev.items():
@@ -101,5 +117,6 @@ def quick(network: Network, tokenizer: Tokenizer, corpus: mixture.Corpus, config
         arabic = [d for d in corpus.held_out if d.lang == "ar"]
         if arabic:
             scores["articles.ar"] = round(entity_f1(network, tokenizer, arabic), 3)
+        scores["cosine"] = round(embedding_cosine(network, base, tokenizer, corpus.held_out), 3)
         scores["topics"] = {k: round(v, 2) for k, v in topic_f1(network, tokenizer, corpus.held_out).items()}
     return scores

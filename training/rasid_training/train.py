@@ -13,7 +13,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 from torch.nn import functional as F
 
-from . import evaluate, mixture, model
+from . import distil, evaluate, mixture, model
 from .model import MASK, Network
 from .windows import IGNORE, Sample, pad
 
@@ -94,7 +94,13 @@ class Run:
     """A run in its folder: `checkpoint.pt`, `curve.jsonl`, and at the end `weights.safetensors`."""
 
     def __init__(
-        self, network: Network, tokenizer: Tokenizer, corpus: mixture.Corpus, config: mixture.Config, folder: Path
+        self,
+        network: Network,
+        tokenizer: Tokenizer,
+        corpus: mixture.Corpus,
+        config: mixture.Config,
+        folder: Path,
+        teacher: Network | None = None,
     ) -> None:
         self.network = network
         self.tokenizer = tokenizer
@@ -104,7 +110,8 @@ class Run:
         self.trained = [p for p in network.parameters() if p.requires_grad]
         self.optimizer = torch.optim.AdamW(parameter_groups(network, config), betas=(0.9, 0.98), fused=True)
         self.average = [p.detach().clone() for p in self.trained]
-        self.anchor = model.frozen_copy(network)
+        self.teacher = teacher
+        self.anchor = teacher or model.frozen_copy(network)
         self.generator = torch.Generator().manual_seed(config["seed"])
         self.step = self.tokens = 0
         self.begun = 0
@@ -168,10 +175,13 @@ class Run:
                 whole = model.document_logits(topics, lengths, batch.documents, len(batch.topics))
                 loss = model.topic_loss(whole, batch.topics, batch.weight, config["topic_smoothing"])
                 parts["topics"] = loss * config["topic_weight"]
-            if self.step % 4 == 0:
+            if self.teacher or self.step % 4 == 0:
                 with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-                    base = model.pool(self.anchor.encode(batch.ids, batch.present).float(), batch.present)
-                parts["anchor"] = (1 - F.cosine_similarity(pooled, base, dim=-1)).mean() * config["anchor_weight"]
+                    base = self.anchor(batch.ids, batch.present)
+                parts["anchor"] = (1 - F.cosine_similarity(pooled, base[2], dim=-1)).mean() * config["anchor_weight"]
+                if self.teacher:
+                    taught = distil.loss((tags, topics, pooled), base, batch.present, batch.documents, len(batch.topics))
+                    parts["taught"] = taught * config["taught_weight"]
             torch.stack(list(parts.values())).sum().backward()
             losses |= {f"{name}.{part}": value.item() for part, value in parts.items()}
             self.tokens += batch.tokens
@@ -193,7 +203,7 @@ class Run:
         """Scores of the averaged weights on held-out text, for the curve; `rasid eval` measures what counts."""
         kept = [p.detach().clone() for p in self.trained]
         torch._foreach_copy_([p.data for p in self.trained], self.average)
-        scores = evaluate.quick(self.network, self.tokenizer, self.corpus, self.config)
+        scores = evaluate.quick(self.network, self.anchor, self.tokenizer, self.corpus, self.config)
         torch._foreach_copy_([p.data for p in self.trained], kept)
         self.note({"step": self.step, "tokens": self.tokens, "dev": scores})
 

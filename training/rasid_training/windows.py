@@ -10,8 +10,8 @@ from .corpora import Document, Entity
 from .text import sentences, words
 
 IGNORE = -100
-FIRST, LAST = 0, 2
-"""Ids of `<s>` and `</s>`."""
+FIRST, PAD, LAST = 0, 1, 2
+"""Ids of `<s>`, `<pad>` and `</s>`."""
 
 
 @dataclass
@@ -146,9 +146,9 @@ def merge(documents: list[Document]) -> Document:
 
 
 def pad(windows: list[Window]) -> tuple[np.ndarray, np.ndarray]:
-    """Ids (padded with 1) and tags (padded with IGNORE), `[windows, longest]`."""
+    """Ids (padded with PAD) and tags (padded with IGNORE), `[windows, longest]`."""
     longest = max(len(window.ids) for window in windows)
-    ids = np.full((len(windows), longest), 1, np.int64)
+    ids = np.full((len(windows), longest), PAD, np.int64)
     tags = np.full((len(windows), longest), IGNORE, np.int64)
     for row, window in enumerate(windows):
         ids[row, : len(window.ids)] = window.ids

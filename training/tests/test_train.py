@@ -4,7 +4,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from rasid_training import mixture, model, train  # noqa: E402
+from rasid_training import distil, evaluate, mixture, model, train  # noqa: E402
 from rasid_training.corpora import Document  # noqa: E402
 from rasid_training.labels import TAGS  # noqa: E402
 
@@ -34,10 +34,10 @@ CONFIG = {
 }
 
 
-def small_network():
+def small_network(layers=1):
     torch.manual_seed(0)
     words = torch.randn(250002, 32)
-    return model.Network(words, 32, 1, 2, 64, 512)
+    return model.Network(words, 32, layers, 2, 64, 512)
 
 
 def corpus():
@@ -98,6 +98,15 @@ def test_outside_may_be_misc_where_misc_is_not_annotated():
     assert known > 5
 
 
+def test_the_embedding_is_as_near_to_itself_as_can_be(tokenizer):
+    documents = [d for source in corpus().entities for d in source.documents]
+    first, second = small_network(), small_network()
+    assert evaluate.embedding_cosine(first, second, tokenizer, documents) == pytest.approx(1.0, abs=1e-5)
+    with torch.no_grad():
+        second.norm.weight.neg_()
+    assert evaluate.embedding_cosine(first, second, tokenizer, documents) < 0.9
+
+
 def test_unknown_topics_cost_nothing():
     logits = torch.tensor([[5.0] * 17])
     targets = torch.full((1, 17), -1)
@@ -115,3 +124,29 @@ def test_weights_survive_the_way_to_the_bundle_and_back():
     present = torch.ones_like(ids, dtype=torch.bool)
     second.words.weight.data = first.words.weight.data
     assert torch.allclose(first(ids, present)[0], second(ids, present)[0], atol=1e-6)
+
+
+def test_a_student_begins_with_layers_of_its_teacher_and_comes_near_its_answers(tmp_path, tokenizer):
+    teacher = small_network(layers=3).requires_grad_(False)
+    with torch.no_grad():
+        teacher.ner.weight.normal_(std=0.5)
+    student = distil.student(teacher, [0, 2])
+    assert torch.equal(student.layers[1].up.weight, teacher.layers[2].up.weight)
+    assert torch.equal(student.ner.weight, teacher.ner.weight)
+    made = train.Run(student, tokenizer, corpus(), CONFIG | {"taught_weight": 50.0}, tmp_path, teacher)
+    batch = train.Batch.of(next(made.batches(0, "sentences")))
+
+    def distance():
+        with torch.no_grad():
+            answers = [network(batch.ids, batch.present) for network in (student, teacher)]
+        return distil.loss(*answers, batch.present, batch.documents, len(batch.topics)).item()
+
+    before = distance()
+    made.train()
+    assert distance() < 0.5 * before
+
+
+def test_layers_that_a_teacher_has_not_are_refused():
+    for kept in ([], [0, 3], [1, 0], [-1, 1]):
+        with pytest.raises(ValueError, match="kept_layers is"):
+            distil.student(small_network(layers=3), kept)

@@ -1,0 +1,44 @@
+"""A smaller network that learns from a larger one: begins with its layers, learns its answers (Sanh et al. 2019)."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from .model import Network, document_logits
+
+Answers = tuple[Tensor, Tensor, Tensor]
+"""What a network says of windows: tag logits, topic logits, pooled vectors."""
+
+
+def student(teacher: Network, kept: list[int]) -> Network:
+    """A network of these layers of the teacher, with its heads and word embeddings."""
+    hidden, layers, heads, feed_forward, positions, epsilon = teacher.shape
+    if not kept or sorted(set(kept)) != kept or not 0 <= kept[0] <= kept[-1] < layers:
+        raise ValueError(f"kept_layers is {kept}, must be rising numbers from 0 to {layers - 1}")
+    network = Network(teacher.words.weight, hidden, len(kept), heads, feed_forward, positions, epsilon)
+    place = {f"layers.{old}.": f"layers.{new}." for new, old in enumerate(kept)}
+    state = {}
+    for name, value in teacher.state_dict().items():
+        prefix = ".".join(name.split(".")[:2]) + "."
+        if not name.startswith("layers."):
+            state[name] = value
+        elif prefix in place:
+            state[place[prefix] + name.removeprefix(prefix)] = value
+    network.load_state_dict(state)
+    return network
+
+
+def loss(said: Answers, taught: Answers, present: Tensor, documents: Tensor, count: int) -> Tensor:
+    """How far a network is from its teacher, in nats: of a token's tags, and of a topic of a document."""
+    tags = F.kl_div(
+        F.log_softmax(said[0][present], -1), F.log_softmax(taught[0][present], -1), reduction="batchmean", log_target=True
+    )
+    lengths = present.sum(1)
+    own, target = (document_logits(answers[1], lengths, documents, count) for answers in (said, taught))
+    topics = F.binary_cross_entropy_with_logits(own, target.sigmoid()) - entropy(target)
+    return tags + topics
+
+
+def entropy(logits: Tensor) -> Tensor:
+    """Mean entropy of yes or no, in nats: what no student can get below."""
+    return F.binary_cross_entropy_with_logits(logits, torch.sigmoid(logits))
