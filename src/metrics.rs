@@ -59,6 +59,7 @@ pub fn serve(address: SocketAddr) -> Result<impl Future<Output = ()> + Send, Met
     let (recorder, exporter) = builder.build().map_err(failed)?;
     metrics::set_global_recorder(recorder).map_err(|error| failed(error.into()))?;
     describe();
+    security::begin();
     gauge!("rasid_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
     let process = metrics_process::Collector::default();
     process.describe();

@@ -89,6 +89,13 @@ async fn traffic(server: &Process) {
 async fn every_figure_that_is_shown_or_watched_exists() {
     let bundle = poisoned_bundle();
     let server = Process::start(&["--model", bundle.path().to_str().unwrap()]).await;
+    let fresh = server.page().unwrap();
+    for first in [
+        "rasid_reloads_total{what=\"keys\",result=\"failed\"} 0",
+        "rasid_documents_total{outcome=\"defect\",key=\"anonymous\"} 0",
+    ] {
+        assert!(fresh.contains(first), "without {first} its first increase cannot be seen:\n{fresh}");
+    }
     traffic(&server).await;
     let recorded: BTreeSet<_> = read("deploy/prometheus/rules.yaml")
         .lines()

@@ -257,6 +257,7 @@ impl KeyStore {
             keys.push(key);
         }
         for client in clients.values() {
+            metrics::caller(&client.name);
             client.limits.rcu(|limits| limits.renew(entries.limits(&client.name)));
         }
         let keys = Arc::new(keys);

@@ -2,6 +2,8 @@
 
 use metrics::{Unit, counter, describe_counter, describe_gauge, gauge};
 
+use super::Outcome;
+
 pub(super) fn describe() {
     describe_counter!("rasid_unauthenticated_total", Unit::Count, "Calls refused for want of a valid key, by reason.");
     describe_counter!(
@@ -35,6 +37,18 @@ pub(super) fn describe() {
         "When the first certificate of the server's chain ends, in seconds from 1970."
     );
     describe_counter!("rasid_reloads_total", Unit::Count, "Files read again, by what they hold and result.");
+}
+
+/// Begins what alerts watch for its first increment: an increase can only be seen from a zero.
+pub(super) fn begin() {
+    for what in ["model", "keys", "admin_keys", "certificates"] {
+        counter!("rasid_reloads_total", "what" => what, "result" => "failed").increment(0);
+    }
+}
+
+/// Somebody of this name may call: begins what an alert watches of their documents.
+pub fn caller(key: &str) {
+    counter!("rasid_documents_total", "outcome" => Outcome::Defect.name(), "key" => key.to_owned()).increment(0);
 }
 
 /// A call had no valid key.
