@@ -42,11 +42,14 @@ async fn watchers_see_the_whole_life_and_work_in_flight_is_finished() {
     tokio::time::sleep(Duration::from_millis(200)).await;
     server.stop();
     assert_eq!(states.next().await.unwrap().unwrap().status(), ServingStatus::NotServing);
-    drop((states, health));
+    let end = states.next().await.unwrap().unwrap_err();
+    assert_eq!(end.code(), Code::Unavailable, "who watches is told and holds nothing up: {end:?}");
     let results = batch.await.unwrap().unwrap().into_inner().results;
     assert_eq!(results.len(), 50);
     assert!(results.iter().all(|result| support::analysis(result).coverage.is_some()));
-    server.ended().await.unwrap();
+    // The watcher's connection is still there.
+    tokio::time::timeout(Duration::from_secs(10), server.ended()).await.unwrap().unwrap();
+    drop((states, health));
 }
 
 #[tokio::test]

@@ -11,7 +11,7 @@ use rasid::proto::v1;
 use support::{
     TestServer,
     keys::{KeysFile, entry, figure, reason, with_key},
-    raw::endless_call,
+    raw::{endless_call, endless_call_with},
     text,
 };
 use tokio::{net::TcpStream, time::timeout};
@@ -64,6 +64,9 @@ async fn a_request_that_does_not_end_is_aborted() {
     }
     let status = endless_call(&server, "/grpc.health.v1.Health/Check", None).await;
     assert_eq!(status.code(), Code::Aborted);
+    let deadline = [("grpc-timeout", "500m".to_owned())];
+    let status = endless_call_with(&server, "/rasid.v1.TaggerService/Tag", &deadline).await;
+    assert_eq!(status.code(), Code::DeadlineExceeded, "{status:?}");
 }
 
 /// A batch whose answer is far larger than what a client takes that takes nothing.

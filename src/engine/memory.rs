@@ -43,7 +43,7 @@ impl Memory {
     }
 
     /// Bytes held by each tenant that holds any.
-    pub(super) fn by_tenant(&self) -> Vec<(Tenant, usize)> {
+    pub fn by_tenant(&self) -> Vec<(Tenant, usize)> {
         self.0.held.lock().iter().map(|(tenant, bytes)| (tenant.clone(), bytes)).collect()
     }
 
@@ -65,6 +65,11 @@ impl Memory {
 }
 
 impl Held {
+    /// How many.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// Puts a part of the bytes under a guard of its own.
     #[must_use]
     pub fn split(&mut self, bytes: usize) -> Self {

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use http::HeaderMap;
 use tokio::time::Instant;
-use tonic::{Request, Status, metadata::MetadataMap};
+use tonic::{Request, Status};
 
 /// Time kept back from the client's budget: tonic itself answers CANCELLED when it has run out, and we answer
 /// DEADLINE_EXCEEDED before that.
@@ -18,7 +19,7 @@ struct Deadline(Instant);
 /// # Errors
 /// None; the type is that of tonic's interceptors.
 pub fn note_deadline(mut request: Request<()>) -> Result<Request<()>, Status> {
-    if let Some(at) = from_now(request.metadata()) {
+    if let Some(at) = from_now(request.metadata().as_ref()) {
         request.extensions_mut().insert(Deadline(at));
     }
     Ok(request)
@@ -30,8 +31,8 @@ pub fn deadline<T>(request: &Request<T>) -> Option<Instant> {
 }
 
 /// Now and the `grpc-timeout` header, less the margin. A header that cannot be read counts as none, as in tonic.
-fn from_now(metadata: &MetadataMap) -> Option<Instant> {
-    let timeout = parse(metadata.get("grpc-timeout")?.to_str().ok()?)?;
+pub(super) fn from_now(headers: &HeaderMap) -> Option<Instant> {
+    let timeout = parse(headers.get("grpc-timeout")?.to_str().ok()?)?;
     Instant::now().checked_add(timeout.saturating_sub(MARGIN.min(timeout / 10)))
 }
 

@@ -1,4 +1,4 @@
-//! Messages on the wire take memory, too: a large one is held room for before it is read, an answer until it is sent.
+//! Messages on the wire take memory, too: one is held room for before it is read, an answer until it is sent.
 
 use std::{
     future::Future,
@@ -15,10 +15,10 @@ use tonic::{Status, body::Body};
 use tower_layer::Layer;
 use tower_service::Service;
 
-use super::status::CallError;
+use super::{status::CallError, upload::is_stream};
 use crate::engine::{Held, Memory, Tenant};
 
-/// Messages up to this length need no room of their own: as much lies in the window of any open stream.
+/// Messages up to this length need no room of their own in a stream of many, which holds as much while it is open.
 const SMALL: usize = 64 << 10;
 
 /// Answers go out in pieces of this length (a frame's), so that what is not sent yet is not out of our hands.
@@ -71,9 +71,11 @@ where
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let tenant = request.extensions().get::<Tenant>().cloned().unwrap_or_default();
+        let reader = Reader::of(request.uri().path());
         let HoldLayer { memory, limit } = self.layer.clone();
-        let request = request
-            .map(|inner| Body::new(Incoming { inner, memory, limit, tenant, message: Message::default(), held: None }));
+        let message = Message::default();
+        let request =
+            request.map(|inner| Body::new(Incoming { inner, memory, limit, tenant, reader, message, held: None }));
         let response = self.inner.call(request);
         Box::pin(async move {
             let mut response = response.await?;
@@ -83,15 +85,65 @@ where
     }
 }
 
+/// Who takes a request's messages, and when.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reader {
+    /// Each as it comes, through a buffer of its own.
+    Stream,
+    /// The request as a whole, once it has ended: until then it lies here, however small, and however long its end is in coming.
+    Call,
+    /// Health and reflection, whose messages are tiny; health must answer when the memory is full.
+    Other,
+}
+
+impl Reader {
+    fn of(path: &str) -> Self {
+        if is_stream(path) {
+            Self::Stream
+        } else if path.starts_with("/rasid.") {
+            Self::Call
+        } else {
+            Self::Other
+        }
+    }
+}
+
 /// A request's messages on their way in.
 struct Incoming {
     inner: Body,
     memory: Memory,
     limit: usize,
     tenant: Tenant,
+    reader: Reader,
     message: Message,
-    /// For the message that is being read, if it is not small.
+    /// For what is being read, if it is not small.
     held: Option<Held>,
+}
+
+impl Incoming {
+    /// Takes room for a message as soon as its length is known.
+    fn follow(&mut self, step: Step) -> Result<(), Status> {
+        let length = match self.reader {
+            // Refused elsewhere.
+            _ if step.longest > self.limit => 0,
+            Reader::Call => step.began,
+            // The reader's buffer grows to the longest message and stays so.
+            Reader::Stream if step.longest > SMALL => {
+                step.longest.saturating_sub(self.held.as_ref().map_or(0, Held::bytes))
+            }
+            Reader::Stream | Reader::Other => 0,
+        };
+        if length == 0 {
+            return Ok(());
+        }
+        let held = self.memory.hold(&self.tenant, length);
+        let held = held.map_err(|source| CallError::Engine { path: "request".to_owned(), source })?;
+        match &mut self.held {
+            Some(before) => before.absorb(held),
+            None => self.held = Some(held),
+        }
+        Ok(())
+    }
 }
 
 impl http_body::Body for Incoming {
@@ -104,21 +156,9 @@ impl http_body::Body for Incoming {
         if let Some(Ok(frame)) = &frame
             && let Some(data) = frame.data_ref()
         {
-            if this.message.advance(data) {
-                // Whoever reads the messages takes over.
-                this.held = None;
-            }
-            match this.message {
-                Message::Content { length, .. } if length > SMALL && length <= this.limit && this.held.is_none() => {
-                    match this.memory.hold(&this.tenant, length) {
-                        Ok(held) => this.held = Some(held),
-                        Err(source) => {
-                            let path = "request".to_owned();
-                            return Poll::Ready(Some(Err(CallError::Engine { path, source }.into())));
-                        }
-                    }
-                }
-                _ => {}
+            let step = this.message.advance(data);
+            if let Err(status) = this.follow(step) {
+                return Poll::Ready(Some(Err(status)));
             }
         }
         Poll::Ready(frame)
@@ -148,10 +188,19 @@ impl Default for Message {
     }
 }
 
+/// What some data brought.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Step {
+    /// Bytes of the messages whose length became known.
+    began: usize,
+    /// The longest of them.
+    longest: usize,
+}
+
 impl Message {
-    /// Goes on by some data; whether a message came to its end in it.
-    fn advance(&mut self, mut data: &[u8]) -> bool {
-        let mut ended = false;
+    /// Goes on by some data.
+    fn advance(&mut self, mut data: &[u8]) -> Step {
+        let mut step = Step::default();
         while !data.is_empty() {
             match self {
                 Self::Prefix { bytes, have } => {
@@ -162,6 +211,8 @@ impl Message {
                     if *have == PREFIX {
                         let [_, a, b, c, d] = *bytes;
                         let length = u32::from_be_bytes([a, b, c, d]) as usize;
+                        step.began = step.began.saturating_add(length);
+                        step.longest = step.longest.max(length);
                         *self = Self::Content { length, missing: length };
                     }
                 }
@@ -173,10 +224,9 @@ impl Message {
             }
             if matches!(self, Self::Content { missing: 0, .. }) {
                 *self = Self::default();
-                ended = true;
             }
         }
-        ended
+        step
     }
 }
 
@@ -259,6 +309,7 @@ mod tests {
             memory: memory.clone(),
             limit: 1 << 30,
             tenant: Tenant::anonymous(),
+            reader: Reader::Call,
             message: Message::default(),
             held: None,
         };
@@ -271,6 +322,34 @@ mod tests {
         assert!(memory.hold(&Tenant::anonymous(), 400_000).is_err(), "room is taken as soon as the length is known");
         drop(upload);
         assert!(memory.hold(&Tenant::anonymous(), 400_000).is_ok());
+    }
+
+    #[tokio::test]
+    async fn what_a_request_brings_is_held_until_it_ends() {
+        let memory = memory();
+        for (reader, length, held) in [
+            (Reader::Call, 100, 100),
+            (Reader::Call, 200_000, 200_000),
+            (Reader::Stream, 500_000, 500_000),
+            (Reader::Stream, 9, 0),
+            (Reader::Other, 9, 0),
+        ] {
+            // Two of them: a call's lie there both, a stream's one after the other.
+            let bytes = [&[0][..], &u32::to_be_bytes(length), &vec![7; length as usize]].concat().repeat(2);
+            let held = if reader == Reader::Call { 2 * held } else { held };
+            let mut incoming = Box::pin(Incoming {
+                inner: Body::new(Full::new(bytes.into())),
+                memory: memory.clone(),
+                limit: 1 << 30,
+                tenant: Tenant::anonymous(),
+                reader,
+                message: Message::default(),
+                held: None,
+            });
+            assert!(incoming.as_mut().frame().await.unwrap().is_ok());
+            let by_tenant: usize = memory.by_tenant().iter().map(|(_, bytes)| bytes).sum();
+            assert_eq!(by_tenant, held, "{reader:?}");
+        }
     }
 
     #[tokio::test]
@@ -299,25 +378,25 @@ mod tests {
             cuts in prop::collection::vec(1_usize..30, 1..60),
         ) {
             let mut bytes = Vec::new();
-            let mut ends = Vec::new();
             for &length in &lengths {
                 bytes.push(0);
                 bytes.extend((length as u32).to_be_bytes());
                 bytes.extend(vec![7; length]);
-                ends.push(bytes.len());
             }
             let mut message = Message::default();
-            let mut at = 0;
+            let (mut at, mut began) = (0, 0);
             for cut in cuts.iter().cycle().take_while(|_| !bytes.is_empty()) {
                 let end = bytes.len().min(at + cut);
-                let ended = message.advance(&bytes[at..end]);
-                prop_assert_eq!(ended, ends.iter().any(|&message| at < message && message <= end));
+                let step = message.advance(&bytes[at..end]);
+                prop_assert!(step.longest <= step.began);
+                began += step.began;
                 at = end;
                 if at == bytes.len() {
                     break;
                 }
             }
             prop_assert_eq!(message, Message::default());
+            prop_assert_eq!(began, lengths.iter().sum::<usize>());
         }
     }
 }

@@ -41,7 +41,10 @@ pub async fn on_hangup(shared: &Arc<Shared>) -> Infallible {
                 systemd::reloading();
                 // Its outcome is in the log.
                 let _ = reload(shared).await;
-                systemd::ready("serving");
+                // The first model may still be loading: it says so itself.
+                if shared.host.current().is_some() {
+                    systemd::ready("serving");
+                }
             }
         }
         Err(error) => tracing::warn!(%error, "SIGHUP will not load a new model"),

@@ -11,6 +11,7 @@ use super::{
     admin::Admin,
     auth::AuthLayer,
     deadline::note_deadline,
+    farewell::FarewellLayer,
     hold::HoldLayer,
     incoming,
     limits::LimitLayer,
@@ -27,7 +28,7 @@ use super::{
 use crate::{
     auth::{KeyError, KeySources, KeyStore},
     config::{ReflectionAccess, ServeSettings},
-    engine::ReloadError,
+    engine::{ReloadError, Tenant},
     metrics::{self, MetricsError},
     proto::{
         self, admin::v1::admin_service_server::AdminServiceServer, v1::tagger_service_server::TaggerServiceServer,
@@ -92,6 +93,9 @@ pub async fn serve(
     }
     let mut background = JoinSet::new();
     let keys = open_keys("keys", settings.access.keys(), &settings, &mut background)?;
+    if keys.is_none() {
+        metrics::security::caller(Tenant::anonymous().name());
+    }
     let certificates = open_certificates(&settings, &mut background)?;
     if listener.local_addr().is_ok_and(|address| !address.ip().is_loopback()) {
         warn_of_exposure(keys.is_some(), certificates.is_some());
@@ -114,6 +118,7 @@ pub async fn serve(
         .layer(StallLayer { limit: connections.stream_idle() })
         .layer(AuthLayer::new(keys, settings.access.reflection))
         .layer(LimitLayer)
+        .layer(FarewellLayer { draining: draining.clone() })
         .layer(UploadLayer { limit: connections.upload() })
         .layer(HoldLayer::new(shared.host.memory().clone(), message_limit(&settings)))
         .add_service(health_service.max_decoding_message_size(SMALL_MESSAGE))

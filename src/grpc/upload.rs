@@ -13,13 +13,13 @@ use bytes::Bytes;
 use http::Request;
 use http_body::{Body as _, Frame, SizeHint};
 use pin_project_lite::pin_project;
-use tokio::time::{Sleep, sleep};
+use tokio::time::{Instant, Sleep, sleep_until};
 use tonic::{Status, body::Body};
 use tower_layer::Layer;
 use tower_service::Service;
 
-use super::status::CallError;
-use crate::metrics::security as metrics;
+use super::{deadline, status::CallError};
+use crate::{engine::EngineError, metrics::security as metrics};
 
 /// Puts [`Upload`] around a service.
 #[derive(Debug, Clone, Copy)]
@@ -56,14 +56,21 @@ impl<S: Service<Request<Body>>> Service<Request<Body>> for Upload<S> {
         if request.body().is_end_stream() {
             return self.inner.call(request);
         }
+        if is_stream(request.uri().path()) {
+            return self.inner.call(request);
+        }
         let limit = self.limit;
-        let end = (!is_stream(request.uri().path())).then(|| sleep(limit));
-        self.inner.call(request.map(|inner| Body::new(UploadBody { inner, limit, end })))
+        let late = Instant::now() + limit;
+        // tonic would end it as CANCELLED.
+        let deadline = deadline::from_now(request.headers()).filter(|deadline| *deadline <= late);
+        let end = sleep_until(deadline.unwrap_or(late));
+        let has_deadline = deadline.is_some();
+        self.inner.call(request.map(|inner| Body::new(UploadBody { inner, limit, has_deadline, end })))
     }
 }
 
 /// Methods whose request is a stream of messages.
-fn is_stream(path: &str) -> bool {
+pub(super) fn is_stream(path: &str) -> bool {
     path == "/rasid.v1.TaggerService/StreamTag" || path.starts_with("/grpc.reflection.")
 }
 
@@ -73,8 +80,10 @@ pin_project! {
         #[pin]
         inner: Body,
         limit: Duration,
+        // The call's deadline comes before the limit.
+        has_deadline: bool,
         #[pin]
-        end: Option<Sleep>,
+        end: Sleep,
     }
 }
 
@@ -91,10 +100,14 @@ impl http_body::Body for UploadBody {
             Poll::Ready(frame) => return Poll::Ready(frame),
             Poll::Pending => {}
         }
-        let Some(end) = this.end.as_pin_mut() else { return Poll::Pending };
-        end.poll(context).map(|()| {
-            metrics::call_given_up("upload");
-            Some(Err(CallError::UploadTooSlow { limit: *this.limit }.into()))
+        this.end.poll(context).map(|()| {
+            let error = if *this.has_deadline {
+                CallError::Engine { path: "request".to_owned(), source: EngineError::DeadlineExceeded }
+            } else {
+                metrics::call_given_up("upload");
+                CallError::UploadTooSlow { limit: *this.limit }
+            };
+            Some(Err(error.into()))
         })
     }
 

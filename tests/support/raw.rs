@@ -11,12 +11,17 @@ use super::TestServer;
 
 /// A call whose request never comes to an end; the status of its answer.
 pub async fn endless_call(server: &TestServer, path: &str, key: Option<&str>) -> Status {
+    endless_call_with(server, path, key.map(|key| ("authorization", format!("Bearer {key}"))).as_slice()).await
+}
+
+/// The same with headers.
+pub async fn endless_call_with(server: &TestServer, path: &str, headers: &[(&str, String)]) -> Status {
     let mut channel = server.channel().await;
     let body = http_body_util::StreamBody::new(stream::pending::<Result<http_body::Frame<bytes::Bytes>, Status>>());
     let mut request =
         http::Request::post(format!("http://{}{path}", server.address)).header("content-type", "application/grpc");
-    if let Some(key) = key {
-        request = request.header("authorization", format!("Bearer {key}"));
+    for (name, value) in headers {
+        request = request.header(*name, value);
     }
     std::future::poll_fn(|context| channel.poll_ready(context)).await.unwrap();
     let response = channel.call(request.body(tonic::body::Body::new(body)).unwrap());
