@@ -53,6 +53,20 @@ def deployment_faults(deployment, drain_seconds):
             yield "mounts other volumes than it has"
 
 
+def service_faults(service, speaks_tls):
+    # A mesh or a proxy goes by it.
+    wanted = "https" if speaks_tls else "kubernetes.io/h2c"
+    for port in service["spec"]["ports"]:
+        if port.get("appProtocol") != wanted:
+            yield f"port {port['name']} must have appProtocol {wanted}"
+
+
+def has_tls(manifests):
+    pods = [manifest["spec"]["template"]["spec"] for manifest in manifests if manifest["kind"] == "Deployment"]
+    settings = [setting for pod in pods for container in pod["containers"] for setting in container.get("env", [])]
+    return any(setting["name"] == "RASID_TLS_CERT" for setting in settings)
+
+
 def drain(manifests):
     for manifest in manifests:
         for line in manifest.get("data", {}).get("rasid.toml", "").splitlines():
@@ -68,6 +82,8 @@ def main(folder, file):
         found = list(schema_faults(manifest))
         if manifest["kind"] == "Deployment":
             found += deployment_faults(manifest, drain(manifests))
+        if manifest["kind"] == "Service":
+            found += service_faults(manifest, has_tls(manifests))
         faults += [f"{manifest['kind']} {manifest['metadata']['name']}: {fault}" for fault in found]
     kinds = {manifest["kind"] for manifest in manifests}
     wanted = {"Deployment", "Service", "HorizontalPodAutoscaler", "PodDisruptionBudget", "NetworkPolicy", "ServiceAccount"}
