@@ -1,6 +1,6 @@
 # syntax=docker/dockerfile:1
 # The service with its model, for a read-only root file system and a user without a name:
-#   docker build -t rasid .
+#   docker build -t rasid:0.1.0 .
 #   docker run --read-only --cap-drop ALL --security-opt no-new-privileges -p 50051:50051 -p 9464:9464 rasid
 # For a release, pin both bases by digest: --build-arg RUST=rust@sha256:… --build-arg BASE=debian@sha256:…
 ARG RUST=rust:1.95-slim-bookworm

@@ -57,12 +57,20 @@ fn a_flipped_bit_is_found() {
     }
 }
 
+/// The manifest with another threshold for its first topic.
+fn edited(json: &str) -> String {
+    let own = rasid::model::Manifest::from_json(json.as_bytes()).unwrap().topics[0].threshold;
+    let own = format!("\"threshold\": {own}");
+    assert!(json.contains(&own));
+    json.replacen(&own, "\"threshold\": 0.625", 1)
+}
+
 #[test]
 fn a_changed_manifest_is_found() {
     let bundle = copy_bundle();
     let path = bundle.path().join("manifest.json");
     let json = fs::read_to_string(&path).unwrap();
-    fs::write(&path, json.replacen("\"threshold\": 0.5", "\"threshold\": 0.4", 1)).unwrap();
+    fs::write(&path, edited(&json)).unwrap();
     assert!(failure(bundle.path()).contains("manifest is damaged"));
     for cut in [0, 1, json.len() / 2] {
         fs::write(&path, &json[..cut]).unwrap();
@@ -113,10 +121,10 @@ fn an_edit_is_taken_over_by_sealing() {
     let path = bundle.path().join("manifest.json");
     let json = fs::read_to_string(&path).unwrap();
     let before = rasid::model::Manifest::from_json(json.as_bytes()).unwrap();
-    fs::write(&path, json.replacen("\"threshold\": 0.5", "\"threshold\": 0.4", 1)).unwrap();
+    fs::write(&path, edited(&json)).unwrap();
     let after = rasid::model::seal(bundle.path()).unwrap();
     assert_ne!(before.revision, after.revision);
-    assert!((after.topics[0].threshold - 0.4).abs() < 1e-6);
+    assert!((after.topics[0].threshold - 0.625).abs() < 1e-6);
     assert_eq!(rasid::model::Bundle::open(bundle.path()).unwrap().manifest(), &after);
 
     // A number that a careless reader of JSON does not give back as it was.

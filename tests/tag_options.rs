@@ -94,7 +94,7 @@ async fn evidence_adds_up_to_the_logit() {
     let server = TestServer::start(&[]).await;
     let with_evidence = v1::TagOptions { include_evidence: true, ..v1::TagOptions::default() };
     // Of one sentence: its weight and the head's bias are the logit.
-    let document = || text("The army shelled militants near Mosul.");
+    let document = || text("The general wrote a book about the war.");
     let one = tag(&server, document(), with_evidence.clone()).await;
     let security = one.topics.iter().find(|score| score.topic == "security").unwrap();
     let evidence = one.evidence.iter().find(|evidence| evidence.topic == "security").unwrap();
@@ -104,13 +104,9 @@ async fn evidence_adds_up_to_the_logit() {
     let logit =
         |score: &v1::TopicScore| ((score.probability / (1.0 - score.probability)).ln() - spec.bias) / spec.scale;
     let bias = logit(security) - evidence.weight;
-    // Of two equal ones in one window: half each.
-    let two = tag(
-        &server,
-        text("The army shelled militants near Mosul. Police arrested two militants."),
-        with_evidence.clone(),
-    )
-    .await;
+    // Of two in one window: their sum. Neither is so sure that its probability has no digits left.
+    let two =
+        tag(&server, text("The general wrote a book about the war. Soldiers read it."), with_evidence.clone()).await;
     let security = two.topics.iter().find(|score| score.topic == "security").unwrap();
     let logit = logit(security);
     let sum: f32 =
