@@ -56,14 +56,10 @@ impl<S: Service<Request<Body>>> Service<Request<Body>> for Upload<S> {
         if request.body().is_end_stream() {
             return self.inner.call(request);
         }
-        if is_stream(request.uri().path()) {
-            return self.inner.call(request);
-        }
-        let limit = self.limit;
-        let late = Instant::now() + limit;
-        // tonic would end it as CANCELLED.
-        let deadline = deadline::from_now(request.headers()).filter(|deadline| *deadline <= late);
-        let end = sleep_until(deadline.unwrap_or(late));
+        let (limit, now) = (self.limit, Instant::now());
+        // tonic would end a call beyond its deadline as CANCELLED.
+        let deadline = deadline::from_now(request.headers()).filter(|deadline| *deadline <= now + limit);
+        let end = (!is_stream(request.uri().path())).then(|| sleep_until(deadline.unwrap_or(now + limit)));
         let has_deadline = deadline.is_some();
         self.inner.call(request.map(|inner| Body::new(UploadBody { inner, limit, has_deadline, end })))
     }
@@ -83,7 +79,7 @@ pin_project! {
         // The call's deadline comes before the limit.
         has_deadline: bool,
         #[pin]
-        end: Sleep,
+        end: Option<Sleep>,
     }
 }
 
@@ -100,7 +96,8 @@ impl http_body::Body for UploadBody {
             Poll::Ready(frame) => return Poll::Ready(frame),
             Poll::Pending => {}
         }
-        this.end.poll(context).map(|()| {
+        let Some(end) = this.end.as_pin_mut() else { return Poll::Pending };
+        end.poll(context).map(|()| {
             let error = if *this.has_deadline {
                 CallError::Engine { path: "request".to_owned(), source: EngineError::DeadlineExceeded }
             } else {
