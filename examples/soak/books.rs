@@ -1,50 +1,190 @@
-//! What was sent, what came back, and whether the server counts the same.
+//! The clients' book: every call is entered once, when it ends, however it ends.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::BTreeMap,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
-    time::Duration,
 };
 
 use parking_lot::Mutex;
 use serde_json::{Value, json};
-use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use tonic::Code;
 
-use super::{load::Kind, server::Server};
+/// A way to call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    /// Tag with ten seconds' time, again after a refusal as told.
+    Single,
+    /// BatchTag of up to fifty documents, a bad one among them now and then; again after a refusal as told.
+    Batch,
+    /// StreamTag of up to two hundred, in order or not, read fast or slowly.
+    Stream,
+    /// Tag with a deadline that often cannot be met.
+    Hurried,
+    /// Any of these, given up half-way.
+    Fickle,
+    /// A part of an attack.
+    Attack,
+}
 
-/// Figures of the server by name and labels.
-pub type Figures = HashMap<String, f64>;
+/// A method, as the server counts it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Method {
+    /// One document.
+    Tag,
+    /// Many in one message.
+    BatchTag,
+    /// Many, one after the other.
+    StreamTag,
+}
 
-/// The sum of a metric over all its labels that hold `part`.
-pub fn sum(figures: &Figures, name: &str, part: &str) -> f64 {
-    let of = |key: &str| key.split('{').next() == Some(name) && key.contains(part);
-    figures.iter().filter(|(key, _)| of(key)).map(|(_, value)| value).sum()
+/// The codes that only the server says, as it counts them. What else a client is told may be of its own making.
+pub const SAID: [&str; 7] = [
+    "OK",
+    "RESOURCE_EXHAUSTED",
+    "DEADLINE_EXCEEDED",
+    "INVALID_ARGUMENT",
+    "UNAUTHENTICATED",
+    "ABORTED",
+    "FAILED_PRECONDITION",
+];
+
+fn said(code: Code) -> Option<&'static str> {
+    let place = match code {
+        Code::Ok => 0,
+        Code::ResourceExhausted => 1,
+        Code::DeadlineExceeded => 2,
+        Code::InvalidArgument => 3,
+        Code::Unauthenticated => 4,
+        Code::Aborted => 5,
+        Code::FailedPrecondition => 6,
+        _ => return None,
+    };
+    Some(SAID[place])
+}
+
+/// What became of documents, as far as the clients know.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Documents {
+    /// Sent, or begun to be sent.
+    pub offered: u64,
+    /// Came back with an analysis.
+    pub answered: u64,
+    /// Came back with an error of their own.
+    pub failed: u64,
+    /// Of Tag calls refused for want of room: by the engine or before it.
+    pub refused: u64,
+    /// Of calls refused before the engine saw them: batches for want of room, wrong keys, wrong options.
+    pub unread: u64,
+    /// Of Tag calls whose deadline passed, as the server said.
+    pub late: u64,
+    /// Of calls given up or broken off: the client cannot know.
+    pub unsettled: u64,
+}
+
+/// Calls and documents of some clients.
+#[derive(Debug, Default, Clone)]
+pub struct Tally {
+    /// Calls begun.
+    pub begun: BTreeMap<Method, u64>,
+    /// Calls that ended with a code of the server's.
+    pub ended: BTreeMap<(Method, &'static str), u64>,
+    /// Their documents.
+    pub documents: Documents,
+}
+
+impl Tally {
+    fn enter(&mut self, call: &Open) {
+        *self.begun.entry(call.method).or_default() += 1;
+        let said = call.code.and_then(said);
+        if let Some(code) = said {
+            *self.ended.entry((call.method, code)).or_default() += 1;
+        }
+        let documents = &mut self.documents;
+        documents.offered += call.documents;
+        documents.answered += call.answered;
+        documents.failed += call.failed;
+        let rest = call.documents.saturating_sub(call.answered + call.failed);
+        *match (said, call.method) {
+            (Some("RESOURCE_EXHAUSTED"), Method::Tag) => &mut documents.refused,
+            (Some("DEADLINE_EXCEEDED"), Method::Tag) => &mut documents.late,
+            (Some("RESOURCE_EXHAUSTED"), Method::BatchTag) => &mut documents.unread,
+            (Some("INVALID_ARGUMENT" | "UNAUTHENTICATED"), Method::Tag) => &mut documents.unread,
+            _ => &mut documents.unsettled,
+        } += rest;
+    }
+
+    /// Calls that ended with a code.
+    pub fn ended(&self, method: Method, code: &'static str) -> u64 {
+        self.ended.get(&(method, code)).copied().unwrap_or_default()
+    }
+
+    /// Calls begun.
+    pub fn begun(&self, method: Method) -> u64 {
+        self.begun.get(&method).copied().unwrap_or_default()
+    }
+
+    /// Calls whose end the client does not know.
+    pub fn given_up(&self, method: Method) -> u64 {
+        self.begun(method) - SAID.iter().map(|code| self.ended(method, code)).sum::<u64>()
+    }
 }
 
 /// The clients' side.
 #[derive(Debug, Default)]
 pub struct Books {
+    all: Mutex<Tally>,
+    steady: Mutex<Tally>,
     latencies: Mutex<BTreeMap<Kind, Vec<f64>>>,
     codes: Mutex<BTreeMap<(Kind, String), u64>>,
-    /// Documents offered.
-    pub offered: AtomicU64,
-    /// Documents that came back with an analysis.
-    pub answered: AtomicU64,
-    /// Documents that came back with an error of their own.
-    pub failed: AtomicU64,
     /// Refusals that came with RetryInfo.
     pub advised: AtomicU64,
     /// Refusals without.
     pub unadvised: AtomicU64,
     /// Calls that waited as they were told and then were answered.
     pub honoured: AtomicU64,
+    /// Calls that found no connection.
+    pub unconnected: AtomicU64,
+    /// Calls not begun, since too many were open.
+    pub held_back: AtomicU64,
+    /// Calls open long after the load had ended.
+    pub left_open: AtomicU64,
     /// What must never happen: another's answer, a second answer, an order mixed up.
-    pub wrong: Mutex<Vec<String>>,
+    wrong: Mutex<Vec<String>>,
     next: AtomicU64,
+}
+
+/// A call that is open; given up if it is dropped before its end.
+#[derive(Debug)]
+pub struct Open {
+    books: Arc<Books>,
+    kind: Kind,
+    method: Method,
+    steady: bool,
+    documents: u64,
+    /// Documents that came back with an analysis.
+    pub answered: u64,
+    /// Documents that came back with an error of their own.
+    pub failed: u64,
+    started: Instant,
+    code: Option<Code>,
+}
+
+impl Open {
+    /// Enters how it ended.
+    pub fn end(mut self, code: Code) {
+        self.code = Some(code);
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        let books = Arc::clone(&self.books);
+        books.enter(self);
+    }
 }
 
 impl Books {
@@ -53,15 +193,24 @@ impl Books {
         self.next.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// A call was answered.
-    pub fn took(&self, kind: Kind, seconds: f64) {
-        self.latencies.lock().entry(kind).or_default().push(seconds);
-        self.code(kind, Code::Ok);
+    /// A call begins; `steady` is one that is never given up.
+    pub fn open(self: &Arc<Self>, kind: Kind, method: Method, steady: bool, documents: usize) -> Open {
+        let (books, started, documents) = (Arc::clone(self), Instant::now(), documents as u64);
+        Open { books, kind, method, steady, documents, answered: 0, failed: 0, started, code: None }
     }
 
-    /// A call ended.
-    pub fn code(&self, kind: Kind, code: Code) {
-        *self.codes.lock().entry((kind, format!("{code:?}"))).or_default() += 1;
+    fn enter(&self, call: &Open) {
+        self.all.lock().enter(call);
+        if call.steady {
+            self.steady.lock().enter(call);
+        }
+        let code = call.code.map_or_else(|| "given up".to_owned(), |code| format!("{code:?}"));
+        *self.codes.lock().entry((call.kind, code)).or_default() += 1;
+        // A single call gives up by itself only when its time is up: it was admitted, and not answered in time.
+        let is_late = matches!(call.code, Some(Code::DeadlineExceeded | Code::Cancelled));
+        if call.code == Some(Code::Ok) || (call.kind == Kind::Single && is_late) {
+            self.latencies.lock().entry(call.kind).or_default().push(call.started.elapsed().as_secs_f64());
+        }
     }
 
     /// Something that must never happen.
@@ -69,20 +218,28 @@ impl Books {
         self.wrong.lock().push(what);
     }
 
-    /// Seconds that so many percent of the answered calls took at most.
-    pub fn percentile(&self, kind: Kind, percent: usize) -> f64 {
-        let latencies = self.latencies.lock();
-        let Some(all) = latencies.get(&kind) else { return 0.0 };
-        let mut all = all.clone();
-        all.sort_by(f64::total_cmp);
-        all[(all.len() * percent).div_ceil(100).max(1) - 1]
+    /// Everything of that kind.
+    pub fn wrongs(&self) -> Vec<String> {
+        self.wrong.lock().clone()
     }
 
-    /// Latency of the answered calls.
+    /// All calls, and those of clients that never give up.
+    pub fn tallies(&self) -> (Tally, Tally) {
+        (self.all.lock().clone(), self.steady.lock().clone())
+    }
+
+    /// Seconds that so many percent of the calls took at most; of single calls also those that were not answered in time.
+    pub fn percentile(&self, kind: Kind, percent: usize) -> Option<f64> {
+        let mut all = self.latencies.lock().get(&kind)?.clone();
+        all.sort_by(f64::total_cmp);
+        all.get((all.len() * percent).div_ceil(100).max(1) - 1).copied()
+    }
+
+    /// Latency of a kind of calls.
     pub fn latency(&self, kind: Kind) -> Value {
         let count = self.latencies.lock().get(&kind).map_or(0, Vec::len);
-        let at = |percent| (self.percentile(kind, percent) * 1e4).round() / 1e4;
-        json!({"answered": count, "p50_seconds": at(50), "p99_seconds": at(99), "max_seconds": at(100)})
+        let at = |percent| self.percentile(kind, percent).map(|seconds| (seconds * 1e4).round() / 1e4);
+        json!({"calls": count, "p50_seconds": at(50), "p99_seconds": at(99), "max_seconds": at(100)})
     }
 
     /// All of it.
@@ -94,148 +251,14 @@ impl Books {
             kinds.into_iter().map(|kind| (format!("{kind:?}"), self.latency(kind))).collect();
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         json!({
-            "documents_offered": count(&self.offered),
-            "documents_answered": count(&self.answered),
-            "documents_failed": count(&self.failed),
             "calls": codes,
             "latency": latencies,
             "refusals_with_retry_info": count(&self.advised),
             "refusals_without": count(&self.unadvised),
             "retry_info_honoured_and_answered": count(&self.honoured),
+            "without_connection": count(&self.unconnected),
+            "held_back_since_too_many_were_open": count(&self.held_back),
+            "left_open": count(&self.left_open),
         })
-    }
-
-    /// What did not hold.
-    pub fn check(&self, before: &Figures, after: &Figures) -> Vec<String> {
-        let mut broken = self.wrong.lock().clone();
-        let grown = |part: &str| sum(after, "rasid_documents_total", part) - sum(before, "rasid_documents_total", part);
-        let client = self.answered.load(Ordering::Relaxed) as f64;
-        // What a client gave up on may have been answered on the server's side, never the other way round.
-        if grown("outcome=\"answered\"") < client {
-            broken.push(format!(
-                "the server answered {} documents, clients have {client}",
-                grown("outcome=\"answered\"")
-            ));
-        }
-        let entered =
-            sum(after, "rasid_documents_received_total", "") - sum(before, "rasid_documents_received_total", "");
-        if entered != grown("") {
-            broken.push(format!("{entered} documents entered, {} left", grown("")));
-        }
-        for gauge in super::server::BUSY {
-            let value = sum(after, gauge, "");
-            if value != 0.0 {
-                broken.push(format!("{gauge} is {value} when all is done"));
-            }
-        }
-        if grown("outcome=\"defect\"") > 0.0 {
-            broken.push(format!("{} documents met a defect", grown("outcome=\"defect\"")));
-        }
-        if self.unadvised.load(Ordering::Relaxed) > 0 {
-            broken.push(format!("{} refusals without RetryInfo", self.unadvised.load(Ordering::Relaxed)));
-        }
-        if self.honoured.load(Ordering::Relaxed) == 0 && self.advised.load(Ordering::Relaxed) > 100 {
-            broken.push("nobody who waited as told was answered".to_owned());
-        }
-        broken
-    }
-}
-
-/// What the server counted meanwhile.
-pub fn server_report(before: &Figures, after: &Figures) -> Value {
-    let mut grown: BTreeMap<&str, f64> = BTreeMap::new();
-    for (key, value) in after {
-        let counted = key.split('{').next().is_some_and(|name| name.ends_with("_total")) && key.starts_with("rasid_");
-        let difference = value - before.get(key).copied().unwrap_or_default();
-        if counted && difference > 0.0 {
-            grown.insert(key, difference);
-        }
-    }
-    json!(grown)
-}
-
-/// The process, looked at every few seconds.
-#[derive(Debug, Default)]
-pub struct Samples {
-    resident: Vec<f64>,
-    descriptors: Vec<f64>,
-    threads: Vec<f64>,
-}
-
-/// A watch that goes on until stopped.
-pub struct Watch {
-    stopped: Arc<AtomicBool>,
-    task: JoinHandle<Samples>,
-}
-
-impl Samples {
-    /// Starts to look.
-    pub fn watch(server: Arc<Server>) -> Watch {
-        let stopped = Arc::new(AtomicBool::new(false));
-        let flag = Arc::clone(&stopped);
-        let task = tokio::spawn(async move {
-            let mut samples = Self::default();
-            while !flag.load(Ordering::Relaxed) {
-                if let Some((resident, descriptors, threads)) = server.process_figures() {
-                    samples.resident.push(resident);
-                    samples.descriptors.push(descriptors);
-                    samples.threads.push(threads);
-                }
-                tokio::time::sleep(Duration::from_secs(2)).await;
-            }
-            samples
-        });
-        Watch { stopped, task }
-    }
-
-    /// Highest values of the second and the last quarter: the first is warming up.
-    fn quarters(values: &[f64]) -> (f64, f64) {
-        let quarter = values.len() / 4;
-        let highest = |part: &[f64]| part.iter().copied().fold(0.0, f64::max);
-        (highest(&values[quarter..(2 * quarter).max(quarter)]), highest(&values[values.len() - quarter..]))
-    }
-
-    /// What grew.
-    pub fn check(&self) -> Vec<String> {
-        let mut broken = Vec::new();
-        let (early, late) = Self::quarters(&self.resident);
-        if late > early * 1.15 + 32e6 {
-            broken.push(format!("memory grew from {:.0} MB to {:.0} MB", early / 1e6, late / 1e6));
-        }
-        let (early, late) = Self::quarters(&self.descriptors);
-        if late > early * 1.5 + 64.0 {
-            broken.push(format!("open files grew from {early} to {late}"));
-        }
-        let (early, late) = Self::quarters(&self.threads);
-        if late > early + 16.0 {
-            broken.push(format!("threads grew from {early} to {late}"));
-        }
-        broken
-    }
-
-    /// The figures.
-    pub fn report(&self) -> Value {
-        let highest = |values: &[f64]| values.iter().copied().fold(0.0, f64::max);
-        let megabytes = |bytes: f64| (bytes / 1e6).round();
-        let (early, late) = Self::quarters(&self.resident);
-        let (early_files, late_files) = Self::quarters(&self.descriptors);
-        json!({
-            "samples": self.resident.len(),
-            "peak_megabytes": megabytes(highest(&self.resident)),
-            "megabytes_second_quarter": megabytes(early),
-            "megabytes_last_quarter": megabytes(late),
-            "peak_open_files": highest(&self.descriptors),
-            "open_files_second_quarter": early_files,
-            "open_files_last_quarter": late_files,
-            "peak_threads": highest(&self.threads),
-        })
-    }
-}
-
-impl Watch {
-    /// Stops, and hands over what was seen.
-    pub async fn stop(self) -> Samples {
-        self.stopped.store(true, Ordering::Relaxed);
-        self.task.await.unwrap_or_default()
     }
 }

@@ -1,19 +1,20 @@
-//! The server under test, in a process of its own, and all that it reads from disk: certificates, keys, the model.
+//! The server under test, in a process of its own, and the ways to reach it.
 
 use std::{
     fs,
     net::{SocketAddr, TcpListener},
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
-    time::Duration,
+    process::{Child, Command},
+    time::{Duration, SystemTime},
 };
 
+use fastrand::Rng;
 use parking_lot::{Mutex, RwLock};
 use rasid::proto::{
     admin::v1::admin_service_client::AdminServiceClient,
     v1::{self, tagger_service_client::TaggerServiceClient},
 };
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair};
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -24,7 +25,7 @@ use tonic::{
     transport::{Certificate, Channel, ClientTlsConfig, Endpoint},
 };
 
-use super::{Failure, books::Figures};
+use super::{Failure, balance::Figures};
 
 /// Tokens that may wait in the server: what bounds its memory and the wait of an admitted call.
 pub const QUEUE_TOKENS: usize = 16_384;
@@ -33,31 +34,16 @@ pub const QUEUE_TOKENS: usize = 16_384;
 pub const BUSY: [&str; 3] = ["rasid_queue_tokens", "rasid_held_bytes", "rasid_requests_in_flight"];
 
 /// Name in the server's certificate.
-const NAME: &str = "rasid.test";
+pub const NAME: &str = "rasid.test";
 
 /// Keys by name; they stay the same when the file is written anew, but for `old`, which has expired.
-const KEYS: [&str; 3] = ["alpha", "beta", "gamma"];
+pub const KEYS: [&str; 3] = ["alpha", "beta", "gamma"];
 
-/// A model that may be put before the server.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Model {
-    /// As it is.
-    First,
-    /// The same weights under another version.
-    Second,
-    /// One bit wrong.
-    Damaged,
-}
+/// The key of the clients that never give up.
+pub const STEADY: &str = "steady";
 
-impl Model {
-    fn folder(self) -> &'static str {
-        match self {
-            Self::First => "first",
-            Self::Second => "second",
-            Self::Damaged => "damaged",
-        }
-    }
-}
+/// Seconds that the server waits for a client that takes nothing. Its default is longer than a run should wait.
+pub const STALL_SECONDS: u64 = 30;
 
 /// Puts a key on every call.
 #[derive(Debug, Clone)]
@@ -80,12 +66,20 @@ pub struct Server {
     pub pid: u32,
     /// Where it listens.
     pub address: SocketAddr,
+    /// The program and when it was built.
+    pub program: String,
+    /// Where its log is kept.
+    log: PathBuf,
+    /// What it reads.
+    pub folder: TempDir,
+    /// Who signs its certificates: as PEM, the key, what is in it.
+    pub authority: (String, KeyPair, CertificateParams),
+    /// The shipped model.
+    pub model: PathBuf,
     metrics: SocketAddr,
     admin: SocketAddr,
-    folder: TempDir,
-    authority: (String, KeyPair, CertificateParams),
     channels: RwLock<Vec<Channel>>,
-    model: PathBuf,
+    steady: RwLock<Option<Channel>>,
 }
 
 /// The key of a name, the same in every run.
@@ -93,7 +87,7 @@ pub fn key(name: &str) -> String {
     format!("rsk_{}", hex(&Sha256::digest(format!("soak {name}"))))
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
@@ -107,13 +101,15 @@ fn free() -> Result<SocketAddr, Failure> {
 
 impl Server {
     /// Starts it and waits until it answers.
-    pub async fn start(program: Option<PathBuf>, model: &Path) -> Result<Self, Failure> {
+    pub async fn start(program: Option<PathBuf>, model: &Path, log: &Path, rng: &mut Rng) -> Result<Self, Failure> {
+        let program = find(program)?;
+        let built = program_and_time(&program)?;
+        eprintln!("program: {built}");
         let folder = tempfile::tempdir()?;
         let authority_key = KeyPair::generate()?;
         let mut params = CertificateParams::new(Vec::new())?;
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let authority = (params.self_signed(&authority_key)?.pem(), authority_key, params);
-        let beside = std::env::current_exe()?.ancestors().nth(2).ok_or("no folder")?.join("rasid");
         // A link, so that another model can be put in its place at once.
         let model = model.canonicalize()?;
         std::os::unix::fs::symlink(&model, folder.path().join("model"))?;
@@ -126,17 +122,20 @@ impl Server {
             folder,
             authority,
             channels: RwLock::default(),
+            steady: RwLock::default(),
+            program: built,
+            log: log.to_owned(),
             model,
         };
         server.write_certificate()?;
-        server.write_keys()?;
-        let program = program.unwrap_or(beside);
+        server.write_keys(rng)?;
         server.write_models(&program)?;
-        let process = server.command(&program).spawn()?;
+        let process = server.command(&program).stderr(fs::File::create(log)?).spawn()?;
         server.pid = process.id();
         server.process = Mutex::new(process);
         server.wait_until_serving().await?;
         server.connect_anew().await?;
+        *server.steady.write() = Some(server.connect().await?);
         Ok(server)
     }
 
@@ -158,82 +157,8 @@ impl Server {
             command.arg(flag).arg(address.to_string());
         }
         command.args(["--max-queued-tokens", &QUEUE_TOKENS.to_string(), "--reload-seconds", "1", "--log", "warn"]);
-        let log = fs::File::create(self.folder.path().join("log")).map_or_else(|_| Stdio::null(), Stdio::from);
-        command.stderr(log);
+        command.args(["--stream-idle-seconds", &STALL_SECONDS.to_string()]);
         command
-    }
-
-    /// A new certificate by the same authority, in the place of the old one.
-    pub fn write_certificate(&self) -> Result<(), Failure> {
-        let key = KeyPair::generate()?;
-        let issuer = Issuer::from_params(&self.authority.2, &self.authority.1);
-        let certificate = CertificateParams::new(vec![NAME.to_owned()])?.signed_by(&key, &issuer)?;
-        self.replace("server.key", &key.serialize_pem())?;
-        self.replace("server.pem", &certificate.pem())
-    }
-
-    /// The keys, hashed, in another order each time, one expired.
-    pub fn write_keys(&self) -> Result<(), Failure> {
-        let entry = |name: &str, more: &str| {
-            let hash = hex(&Sha256::digest(key(name)));
-            format!("[[keys]]\nname = \"{name}\"\nsha256 = \"{hash}\"\n{more}\n")
-        };
-        let mut entries: Vec<String> = KEYS.iter().map(|name| entry(name, "")).collect();
-        entries.push(entry("old", "expires = 2020-01-01T00:00:00Z"));
-        fastrand::shuffle(&mut entries);
-        self.replace("keys.toml", &entries.concat())?;
-        self.replace("admin.toml", &entry("admin", ""))
-    }
-
-    /// Puts a file in another's place at once.
-    pub fn replace(&self, name: &str, text: &str) -> Result<(), Failure> {
-        let new = self.folder.path().join(format!("{name}.new"));
-        fs::write(&new, text)?;
-        Ok(fs::rename(new, self.folder.path().join(name))?)
-    }
-
-    /// Copies of the model: one of another revision, one that is damaged.
-    fn write_models(&self, program: &Path) -> Result<(), Failure> {
-        for name in [Model::Second, Model::Damaged].map(Model::folder) {
-            let folder = self.folder.path().join(name);
-            fs::create_dir(&folder)?;
-            for entry in fs::read_dir(&self.model)? {
-                let path = entry?.path();
-                if let (true, Some(name)) = (path.is_file(), path.file_name()) {
-                    fs::copy(&path, folder.join(name))?;
-                }
-            }
-        }
-        for model in [Model::Second, Model::Damaged] {
-            self.rename_model(program, model.folder())?;
-        }
-        let weights = self.folder.path().join(Model::Damaged.folder()).join("encoder.safetensors");
-        let mut bytes = fs::read(&weights)?;
-        let middle = bytes.len() / 2;
-        bytes[middle] ^= 1;
-        Ok(fs::write(weights, bytes)?)
-    }
-
-    /// Gives a copy a revision of its own, since a model that is loaded already is not loaded again.
-    fn rename_model(&self, program: &Path, name: &str) -> Result<(), Failure> {
-        let folder = self.folder.path().join(name);
-        let path = folder.join("manifest.json");
-        let mut manifest: serde_json::Value = serde_json::from_str(&fs::read_to_string(&path)?)?;
-        manifest["version"] = format!("{}-{name}", manifest["version"].as_str().unwrap_or_default()).into();
-        fs::write(&path, manifest.to_string())?;
-        let sealed = Command::new(program).args(["model", "seal"]).arg(&folder).output()?;
-        if sealed.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&sealed.stderr).into()) }
-    }
-
-    /// Puts a model where the server looks, at once.
-    pub fn place_model(&self, model: Model) -> Result<(), Failure> {
-        let new = self.folder.path().join("model.new");
-        let target = match model {
-            Model::First => self.model.clone(),
-            other => self.folder.path().join(other.folder()),
-        };
-        std::os::unix::fs::symlink(target, &new)?;
-        Ok(fs::rename(new, self.folder.path().join("model"))?)
     }
 
     fn endpoint(&self) -> Result<Endpoint, tonic::transport::Error> {
@@ -259,16 +184,26 @@ impl Server {
         Ok(())
     }
 
-    /// A client over one of the shared connections, by one of the keys.
-    pub fn shared_client(&self) -> Result<Client, Status> {
-        let channel = fastrand::choice(self.channels.read().iter().cloned().collect::<Vec<_>>());
-        let channel = channel.ok_or_else(|| Status::unavailable("no connection"))?;
-        Ok(with_key(channel, &key(fastrand::choice(KEYS).unwrap_or_default())))
+    /// A connection of its own that takes little at a time.
+    pub async fn connect_narrow(&self) -> Result<Channel, Failure> {
+        Ok(self.endpoint()?.initial_stream_window_size(4096).connect().await?)
     }
 
-    /// A client over a connection of its own.
-    pub async fn own_client(&self) -> Result<Client, Status> {
-        Ok(with_key(self.connect().await?, &key(fastrand::choice(KEYS).unwrap_or_default())))
+    /// A client over one of the shared connections, by one of the keys.
+    pub fn shared_client(&self, rng: &mut Rng) -> Option<Client> {
+        let channels = self.channels.read();
+        let channel = rng.choice(channels.iter())?.clone();
+        Some(with_key(channel, &key(self.any_key(rng))))
+    }
+
+    /// The name of a key that may call.
+    pub fn any_key(&self, rng: &mut Rng) -> &'static str {
+        KEYS[rng.usize(..KEYS.len())]
+    }
+
+    /// A client that never gives up, over a connection that stays.
+    pub fn steady_client(&self) -> Option<Client> {
+        Some(with_key(self.steady.read().clone()?, &key(STEADY)))
     }
 
     /// A client of a name.
@@ -332,7 +267,7 @@ impl Server {
     pub async fn wait_until_idle(&self, most: Duration) -> Result<(), Failure> {
         for _ in 0..most.as_secs() {
             let figures = self.figures().await?;
-            let busy: f64 = BUSY.into_iter().map(|name| super::books::sum(&figures, name, "")).sum();
+            let busy: f64 = BUSY.into_iter().map(|name| super::balance::sum(&figures, name, &[])).sum();
             if busy == 0.0 {
                 return Ok(());
             }
@@ -355,8 +290,28 @@ impl Server {
 
     /// What it logged.
     pub fn log(&self) -> String {
-        fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
+        fs::read_to_string(&self.log).unwrap_or_default()
     }
+}
+
+/// The program, unless given the one beside this. An example does not make cargo build it.
+fn find(program: Option<PathBuf>) -> Result<PathBuf, Failure> {
+    let beside = || Some(std::env::current_exe().ok()?.ancestors().nth(2)?.join("rasid"));
+    let program = program.or_else(beside).ok_or("no folder")?;
+    if program.is_file() {
+        Ok(program.canonicalize()?)
+    } else {
+        Err(format!("there is no program {}: cargo build --release makes it", program.display()).into())
+    }
+}
+
+/// Where it is and when it was built: whether it is the one that is meant.
+fn program_and_time(program: &Path) -> Result<String, Failure> {
+    let modified = fs::metadata(program)?.modified()?;
+    let seconds = modified.duration_since(SystemTime::UNIX_EPOCH)?.as_secs();
+    let at = time::OffsetDateTime::from_unix_timestamp(seconds.try_into()?)?;
+    let minutes = modified.elapsed().unwrap_or_default().as_secs() / 60;
+    Ok(format!("{}, built {at}, {minutes} minutes ago", program.display()))
 }
 
 /// A client with a key over a connection.

@@ -1,5 +1,6 @@
 //! Documents of all sizes, made of the example articles.
 
+use fastrand::Rng;
 use rasid::proto::v1;
 
 const ARTICLES: [&str; 4] = [
@@ -10,16 +11,25 @@ const ARTICLES: [&str; 4] = [
 ];
 
 /// A headline, a brief, an article, a long read or, seldom, a whole report; `id` comes back in the answer.
-pub fn document(id: u64) -> v1::Document {
-    let article = fastrand::choice(ARTICLES).unwrap_or_default();
-    let words = match fastrand::u32(0..1000) {
+pub fn document(rng: &mut Rng, id: u64) -> v1::Document {
+    let words = match rng.u32(0..1000) {
         0..400 => 12,
         400..700 => 60,
         700..950 => 250,
         950..998 => 1200,
         _ => 8000,
     };
-    let start = fastrand::usize(0..40);
+    of_words(rng, id, words)
+}
+
+/// A headline.
+pub fn headline(rng: &mut Rng, id: u64) -> v1::Document {
+    of_words(rng, id, 12)
+}
+
+fn of_words(rng: &mut Rng, id: u64, words: usize) -> v1::Document {
+    let article = rng.choice(ARTICLES).unwrap_or_default();
+    let start = rng.usize(0..40);
     let mut text = String::new();
     for word in article.split_whitespace().cycle().skip(start).take(words) {
         text.push_str(word);
