@@ -43,7 +43,7 @@ impl Memory {
     }
 
     /// Bytes held by each tenant that holds any.
-    pub fn by_tenant(&self) -> Vec<(Tenant, usize)> {
+    pub(crate) fn by_tenant(&self) -> Vec<(Tenant, usize)> {
         self.0.held.lock().iter().map(|(tenant, bytes)| (tenant.clone(), bytes)).collect()
     }
 
@@ -65,7 +65,7 @@ impl Memory {
 }
 
 impl Held {
-    /// How many.
+    /// How many bytes.
     pub fn bytes(&self) -> usize {
         self.bytes
     }
