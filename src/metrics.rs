@@ -90,6 +90,11 @@ fn describe() {
         "Documents that have left the engine, by outcome and key: each that came, once."
     );
     describe_counter!(
+        "rasid_refused_total",
+        Unit::Count,
+        "Calls refused for want of room, or streams ended, by what there was no room in (queue, memory) and key."
+    );
+    describe_counter!(
         "rasid_tokens_saved_total",
         Unit::Count,
         "Tokens that the model was spared, since nobody waited for them any more, by reason; estimated for documents not yet read."
@@ -177,6 +182,24 @@ pub fn document_received(key: Arc<str>) {
 /// A document has left the engine.
 pub fn document(outcome: Outcome, key: Arc<str>) {
     counter!("rasid_documents_total", "outcome" => outcome.name(), "key" => key).increment(1);
+}
+
+/// What there is only so much of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scarce {
+    /// Tokens that wait.
+    Queue,
+    /// Bytes that calls hold.
+    Memory,
+}
+
+/// A call found no room.
+pub fn refused(scarce: Scarce, key: Arc<str>) {
+    let reason = match scarce {
+        Scarce::Queue => "queue",
+        Scarce::Memory => "memory",
+    };
+    counter!("rasid_refused_total", "reason" => reason, "key" => key).increment(1);
 }
 
 /// Why work was dropped before it was computed.

@@ -11,7 +11,7 @@ use super::{
     shares::Shares,
     turns::{Cost, Turns},
 };
-use crate::metrics::{self, Unwanted};
+use crate::metrics::{self, Scarce, Unwanted};
 
 /// Tokens of bulk work that a tenant may bring in a turn: some four articles.
 const QUANTUM: usize = 1024;
@@ -132,6 +132,7 @@ impl Admission {
         let mut state = self.0.state.lock();
         let free = state.free(Lane::Interactive, self.0.capacity);
         if !state.interactive.try_take(tenant, tokens, free) {
+            metrics::refused(Scarce::Queue, tenant.label());
             let retry_after = self.0.drain.retry_after(state.interactive.in_the_way(tenant));
             return Err(EngineError::QueueFull { retry_after });
         }
@@ -192,6 +193,7 @@ impl Admission {
         let state = self.0.state.lock();
         let mut waiting = state.waiting.tenants().filter(|(waiting, _)| *waiting == tenant);
         if waiting.any(|(_, waiters)| waiters.iter().any(|waiter| !waiter.grant.is_closed())) {
+            metrics::refused(Scarce::Queue, tenant.label());
             let retry_after = self.0.drain.retry_after(state.used() / 2);
             return Err(EngineError::QueueFull { retry_after });
         }

@@ -32,6 +32,13 @@ impl DrainRate {
         self.0.store(average, Ordering::Relaxed);
     }
 
+    /// What holds until the first batch: the time of the warm-up, so that the first to be refused are told no nonsense.
+    pub fn begin(&self, tokens: usize, elapsed: Duration, workers: usize) {
+        if self.0.load(Ordering::Relaxed) == 0 {
+            self.note_batch(tokens, elapsed, workers);
+        }
+    }
+
     /// When a refused caller should come back, if so many tokens have to go before.
     pub fn retry_after(&self, tokens: usize) -> Duration {
         let drain = Duration::from_nanos((tokens as u64).saturating_mul(self.0.load(Ordering::Relaxed)));

@@ -9,7 +9,7 @@ use super::{
     drain::{DrainRate, estimate},
     shares::Shares,
 };
-use crate::metrics;
+use crate::metrics::{self, Scarce};
 
 /// Grants calls the bytes that they hold, and each tenant no more than its share.
 #[derive(Debug, Clone)]
@@ -37,6 +37,12 @@ impl Memory {
         Self(Arc::new(Inner { held: Mutex::default(), limit, drain }))
     }
 
+    /// As [`Self::new`], beside no engine.
+    #[cfg(test)]
+    pub(crate) fn alone(limit: usize) -> Self {
+        Self::new(limit, DrainRate::default())
+    }
+
     /// Most bytes.
     pub fn limit(&self) -> usize {
         self.0.limit
@@ -55,6 +61,7 @@ impl Memory {
         let mut held = self.0.held.lock();
         let free = self.0.limit.saturating_sub(held.total());
         if !held.try_take(tenant, bytes, free) {
+            metrics::refused(Scarce::Memory, tenant.label());
             let retry_after = self.0.drain.retry_after(estimate(held.in_the_way(tenant)));
             return Err(EngineError::MemoryFull { retry_after });
         }
@@ -107,7 +114,7 @@ mod tests {
 
     #[test]
     fn bytes_come_back_whatever_becomes_of_their_guards() {
-        let memory = Memory::new(1000, DrainRate::default());
+        let memory = Memory::alone(1000);
         let [a, b] = ["a", "b"].map(Tenant::new);
         let mut call = memory.hold(&a, 500).unwrap();
         assert!(memory.hold(&a, 200).is_err(), "a would hold more than twice what is free");

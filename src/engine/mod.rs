@@ -106,7 +106,9 @@ impl Engine {
     /// An engine behind an admission that others may share.
     fn behind(admission: Admission, tagger: Tagger, config: EngineConfig) -> Result<Self, StartError> {
         let tagger = Arc::new(tagger);
-        warm_up(&tagger)?;
+        let started = Instant::now();
+        let tokens = warm_up(&tagger)?;
+        admission.drain().begin(tokens, started.elapsed(), config.workers);
         let workers = Workers::start(&tagger, admission.drain(), config)?;
         Ok(Self { tagger, admission, workers })
     }
@@ -160,7 +162,8 @@ impl Engine {
         let span = tracing::debug_span!("document", lane = ticket.lane.name(), bytes = document.bytes());
         let (document, ticket) = (Arc::new(document), ticket.clone());
         self.workers.submit(Job { document, plan, ticket, arrived, reply, permit, span });
-        answer.await.map_err(|_| EngineError::Stopped)?
+        // A thread answers what it has, unless it panicked outside of what is caught for each document.
+        answer.await.map_err(|_| EngineError::Panicked)?
     }
 }
 
@@ -217,18 +220,19 @@ pub enum StartError {
     Model(#[from] DocumentError),
 }
 
-/// Runs the whole job once on a text as long as a batch.
-fn warm_up(tagger: &Tagger) -> Result<(), StartError> {
+/// Runs the whole job once on a text as long as a batch; returns how many tokens the model read.
+fn warm_up(tagger: &Tagger) -> Result<usize, StartError> {
     const SENTENCE: &str = "Warm up. ";
     let config = tagger.config();
     let mut text = SENTENCE.repeat(config.batch_tokens / 4);
     text.truncate(config.max_document_bytes.max(1));
     let document = Document { text, ..Document::default() };
+    let mut tokens = 0;
     // The default options fit every model.
     if let Ok(plan) = tagger.plan(&TagOptions::default()) {
         for result in tagger.tag(&[document], &plan) {
-            result?;
+            tokens += result?.coverage.analyzed_tokens;
         }
     }
-    Ok(())
+    Ok(tokens)
 }

@@ -169,6 +169,28 @@ async fn a_panic_over_a_document_is_its_own_and_the_threads_go_on() {
 }
 
 #[tokio::test]
+async fn a_panic_between_documents_ends_no_thread() {
+    let engine = Engine::start(load(), EngineConfig::default()).unwrap();
+    for lane in [Lane::Interactive, Lane::Bulk] {
+        for step in ["turn", "batch"] {
+            let bad = document(&format!("panic in {step}"), 3);
+            let panicked = engine.tag(bad, plan(), &ticket("a", lane)).await;
+            assert!(matches!(panicked, Err(EngineError::Panicked)), "{step}: {panicked:?}");
+            assert!(engine.tag(document("good", 3), plan(), &ticket("a", lane)).await.is_ok(), "{step}");
+        }
+    }
+    assert_eq!(engine.admission.tokens(), 0, "every document has given its room back");
+}
+
+#[tokio::test]
+async fn advice_is_measured_before_the_first_document() {
+    let engine = Engine::start(load(), EngineConfig::default()).unwrap();
+    // A batch takes some tenths of a second, of which the warm-up was one.
+    let advice = engine.admission.drain().retry_after(100 * BATCH_TOKENS);
+    assert!(advice > Duration::from_millis(500), "{advice:?}");
+}
+
+#[tokio::test]
 async fn an_expired_document_is_said_to_be_late_wherever_it_is_found() {
     let engine = Engine::start(load(), EngineConfig::default()).unwrap();
     for lane in [Lane::Interactive, Lane::Bulk] {

@@ -52,7 +52,7 @@ impl Workers {
         for (name, inbox) in [("rasid-read", &this.interactive), ("rasid-read-bulk", &this.bulk)] {
             let (inbox, sink) = (Arc::clone(inbox), Arc::clone(&sink));
             let reader = Reader { tagger: Arc::clone(tagger), inbox, sink };
-            thread::Builder::new().name(name.to_owned()).spawn(move || reader.run())?;
+            thread::Builder::new().name(name.to_owned()).spawn(move || keep_on(|| reader.run()))?;
         }
         let workers = config.workers.max(1);
         let cores = if config.threads == 0 { thread::available_parallelism()?.get() } else { config.threads };
@@ -64,7 +64,7 @@ impl Workers {
             let (tagger, queue, drain) = (Arc::clone(tagger), Arc::clone(&queue), drain.clone());
             let encoder = Encoder { tagger, queue, drain, workers, pool };
             let name = format!("rasid-encode-{index}");
-            thread::Builder::new().name(name).spawn(move || encoder.run())?;
+            thread::Builder::new().name(name).spawn(move || keep_on(|| encoder.run()))?;
         }
         Ok(this)
     }
@@ -102,12 +102,25 @@ struct Reader {
     sink: Arc<Sink>,
 }
 
+/// Runs a thread's work again if it panics outside of what is caught for each document: the server must not say that it serves while nobody
+/// works. Who waits for what was dropped is told.
+fn keep_on(work: impl Fn()) {
+    while catch_unwind(AssertUnwindSafe(&work)).is_err() {
+        tracing::error!("a thread of the engine panicked outside of a document and goes on");
+        // Should it do so without end, others need the machine.
+        thread::sleep(Duration::from_millis(100));
+    }
+}
+
 impl Reader {
-    fn run(self) {
+    fn run(&self) {
         while let Some(job) = self.inbox.take(Turns::next) {
             match job.unwanted(Instant::now()) {
                 Some(reason) => job.discard(reason),
-                None => self.read(job),
+                None => {
+                    fault::trip("turn", &job.document);
+                    self.read(job);
+                }
             }
         }
     }
@@ -143,8 +156,9 @@ struct Encoder {
 }
 
 impl Encoder {
-    fn run(self) {
+    fn run(&self) {
         while let Some(Batch { slices, unwanted }) = self.queue.take(Queue::next_batch) {
+            slices.iter().for_each(|slice| fault::trip("batch", &slice.job.document));
             for slice in unwanted {
                 slice.job.discard(slice.tokens());
             }
