@@ -7,8 +7,9 @@ mod support;
 use std::{fs, time::Duration};
 
 use futures_util::{StreamExt, future::join_all, stream};
+use prost::Message as _;
 use rasid::proto::v1::{self, stream_tag_request::Message, tagger_service_client::TaggerServiceClient};
-use support::{process::Process, text};
+use support::{process::Process, raw::unfinished_call, text};
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
@@ -69,6 +70,40 @@ async fn a_flood_of_large_requests_is_refused_beyond_the_bound() {
     // Held bytes, what readers make of them, and the answers: far from the 228 MiB that were sent.
     assert!(grown < 100.0, "{grown} MiB for 16 MiB of requests");
     assert!(server.client().await.tag(v1::TagRequest { document: Some(text("Rain.")), options: None }).await.is_ok());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn small_messages_that_become_large_ones_are_refused_beyond_the_bound() {
+    let server = Process::start(&FLAGS).await;
+    server.client().await.tag(v1::TagRequest { document: Some(text("Rain.")), options: None }).await.unwrap();
+    let before = peak(&server);
+    // 1.9 MiB that are a few KiB on their way, but for the last byte, which does not come.
+    let bomb = zstd::encode_all(&batch().encode_to_vec()[..], 3).unwrap();
+    assert!(bomb.len() < 8192);
+    let begin = [&[1][..], &(bomb.len() as u32).to_be_bytes(), &bomb[..bomb.len() - 1]].concat();
+    let (channel, headers) = (server.channel().await, [("grpc-encoding", "zstd".to_owned())]);
+    let calls = (0..120).map(|_| {
+        let (channel, headers, begin) = (channel.clone(), headers.clone(), begin.clone());
+        tokio::spawn(async move { unfinished_call(channel, "/rasid.v1.TaggerService/BatchTag", &headers, begin).await })
+    });
+    let mut calls: Vec<_> = calls.collect();
+    let mut refused = 0;
+    while refused < 110 {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        for call in calls.extract_if(.., |call| call.is_finished()) {
+            assert_refused(&call.await.unwrap());
+            refused += 1;
+        }
+    }
+    let figures = server.figures().unwrap();
+    assert!((2.0 * MIB..=16.0 * MIB).contains(&figures["rasid_held_bytes"]), "{figures:?}");
+    let counted = figures["rasid_refused_total{reason=\"memory\",key=\"anonymous\"}"];
+    assert_eq!(counted, f64::from(refused));
+    calls.iter().for_each(tokio::task::JoinHandle::abort);
+    server.wait_for("rasid_held_bytes", 0.0).await;
+    let grown = (peak(&server) - before) / MIB;
+    println!("peak {grown:.0} MiB above the start, {refused} of 120 calls refused");
+    assert!(grown < 100.0, "{grown} MiB for 16 MiB of requests");
 }
 
 #[tokio::test(flavor = "multi_thread")]

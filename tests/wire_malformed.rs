@@ -2,14 +2,9 @@
 
 mod support;
 
-use std::future::poll_fn;
-
-use http_body_util::{BodyExt, Full};
-use prost::bytes::Bytes;
 use rasid::proto::v1;
-use support::{TestServer, text};
+use support::{TestServer, raw::call_with_bytes, text};
 use tonic::Code;
-use tower_service::Service;
 
 /// Calls Tag with raw bytes as the message.
 async fn raw(server: &TestServer, message: &[u8]) -> Code {
@@ -20,18 +15,7 @@ async fn raw(server: &TestServer, message: &[u8]) -> Code {
 }
 
 async fn raw_frame(server: &TestServer, frame: Vec<u8>) -> Code {
-    let mut channel = server.channel().await;
-    let request = http::Request::post(format!("http://{}/rasid.v1.TaggerService/Tag", server.address))
-        .header("content-type", "application/grpc")
-        .header("te", "trailers")
-        .body(tonic::body::Body::new(Full::new(Bytes::from(frame)).map_err(|never| match never {})))
-        .unwrap();
-    poll_fn(|context| channel.poll_ready(context)).await.unwrap();
-    let response = channel.call(request).await.unwrap();
-    let in_headers = response.headers().get("grpc-status").cloned();
-    let trailers = response.into_body().collect().await.unwrap().trailers().cloned().unwrap_or_default();
-    let status = in_headers.or_else(|| trailers.get("grpc-status").cloned()).unwrap();
-    Code::from_bytes(status.as_bytes())
+    call_with_bytes(server, "/rasid.v1.TaggerService/Tag", &[], frame).await.code()
 }
 
 #[tokio::test]
@@ -51,8 +35,9 @@ async fn what_does_not_decode_is_an_invalid_argument() {
     assert_eq!(raw(&server, &[0x0a, 0x06, 0x1a, 0x04, b'R', b'a', b'i', b'n', 0xf8, 0x07, 0x01]).await, Code::Ok);
     // A flag that says compressed, without an encoding.
     assert_ne!(raw_frame(&server, vec![1, 0, 0, 0, 1, 0]).await, Code::Ok);
-    // A frame that ends early.
-    assert_ne!(raw_frame(&server, vec![0, 0, 0, 0, 9, 0x0a]).await, Code::Ok);
+    // A request that ends within a message, or within its length.
+    assert_eq!(raw_frame(&server, vec![0, 0, 0, 0, 9, 0x0a]).await, Code::InvalidArgument);
+    assert_eq!(raw_frame(&server, vec![0, 0, 0]).await, Code::InvalidArgument);
 
     let request = v1::TagRequest { document: Some(text("Rain in Basra.")), options: None };
     assert!(server.client().await.tag(request).await.is_ok());

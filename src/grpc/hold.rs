@@ -25,7 +25,18 @@ const SMALL: usize = 64 << 10;
 const PIECE: usize = 16 << 10;
 
 /// The compression flag and the length before each message.
-const PREFIX: usize = 5;
+pub(super) const PREFIX: usize = 5;
+
+/// Room for bytes of a request.
+pub(super) fn room(memory: &Memory, tenant: &Tenant, bytes: usize) -> Result<Held, Status> {
+    let held = memory.hold(tenant, bytes);
+    held.map_err(|source| CallError::Engine { path: "request".to_owned(), source }.into())
+}
+
+/// A request that is said to have ended, but within a message. tonic would take it for a fault of ours.
+pub(super) fn cut_off() -> Status {
+    Status::invalid_argument("the request ends within a message")
+}
 
 /// Puts [`Hold`] around a service.
 #[derive(Debug, Clone)]
@@ -136,8 +147,7 @@ impl Incoming {
         if length == 0 {
             return Ok(());
         }
-        let held = self.memory.hold(&self.tenant, length);
-        let held = held.map_err(|source| CallError::Engine { path: "request".to_owned(), source })?;
+        let held = room(&self.memory, &self.tenant, length)?;
         match &mut self.held {
             Some(before) => before.absorb(held),
             None => self.held = Some(held),
@@ -157,9 +167,10 @@ impl http_body::Body for Incoming {
             && let Some(data) = frame.data_ref()
         {
             let step = this.message.advance(data);
-            if let Err(status) = this.follow(step) {
-                return Poll::Ready(Some(Err(status)));
-            }
+            this.follow(step)?;
+        }
+        if frame.is_none() && this.message != Message::default() {
+            return Poll::Ready(Some(Err(cut_off())));
         }
         Poll::Ready(frame)
     }
@@ -268,29 +279,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::{
-        engine::{EngineConfig, ModelHost, ModelLoader},
-        model::{Bundle, ModelError},
-        tagger::Tagger,
-    };
-
-    fn memory() -> Memory {
-        let config = EngineConfig { max_held_bytes: 1 << 20, ..EngineConfig::default() };
-        ModelHost::new(NoModel, config).memory().clone()
-    }
-
-    struct NoModel;
-
-    impl ModelLoader for NoModel {
-        fn open(&self) -> Result<Bundle, ModelError> {
-            Err(ModelError::HubReference(String::new()))
-        }
-
-        fn tagger(&self, _: Bundle) -> Result<Tagger, ModelError> {
-            Err(ModelError::HubReference(String::new()))
-        }
-    }
-
     /// Reads a body to its end; the first error ends it, too.
     async fn read(body: Body) -> Result<Vec<usize>, Status> {
         let mut body = std::pin::pin!(body);
@@ -303,7 +291,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_large_message_is_refused_by_its_length_alone() {
-        let memory = memory();
+        let memory = Memory::alone(1 << 20);
         let incoming = |length: u32| Incoming {
             inner: Body::new(Full::new([&[0][..], &length.to_be_bytes(), &[7; 10]].concat().into())),
             memory: memory.clone(),
@@ -326,7 +314,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_a_request_brings_is_held_until_it_ends() {
-        let memory = memory();
+        let memory = Memory::alone(1 << 20);
         for (reader, length, held) in [
             (Reader::Call, 100, 100),
             (Reader::Call, 200_000, 200_000),
@@ -354,7 +342,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_answer_goes_out_in_pieces_and_is_held_until_the_last() {
-        let memory = memory();
+        let memory = Memory::alone(1 << 20);
         let held = memory.hold(&Tenant::anonymous(), 500_000).unwrap();
         let mut outgoing = Box::pin(Outgoing {
             inner: Body::new(Full::new(vec![7; 150_000].into())),

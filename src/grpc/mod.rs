@@ -5,6 +5,7 @@ mod auth;
 mod call;
 pub mod codec;
 mod deadline;
+mod decompress;
 mod farewell;
 mod hold;
 mod idle;

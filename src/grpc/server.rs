@@ -11,6 +11,7 @@ use super::{
     admin::Admin,
     auth::AuthLayer,
     deadline::note_deadline,
+    decompress::DecompressLayer,
     farewell::FarewellLayer,
     hold::HoldLayer,
     incoming,
@@ -120,6 +121,7 @@ pub async fn serve(
         .layer(LimitLayer)
         .layer(FarewellLayer { draining: draining.clone() })
         .layer(UploadLayer { limit: connections.upload() })
+        .layer(DecompressLayer::new(shared.host.memory().clone(), message_limit(&settings)))
         .layer(HoldLayer::new(shared.host.memory().clone(), message_limit(&settings)))
         .add_service(health_service.max_decoding_message_size(SMALL_MESSAGE))
         .add_optional_service(v1.map(|service| service.max_decoding_message_size(SMALL_MESSAGE)))

@@ -71,9 +71,14 @@ impl Process {
         panic!("the server never served:\n{}", self.log());
     }
 
+    /// A connection to it.
+    pub async fn channel(&self) -> Channel {
+        Channel::from_shared(format!("http://{}", self.address)).unwrap().connect().await.unwrap()
+    }
+
     /// A client over a connection of its own.
     pub async fn client(&self) -> TaggerServiceClient<Channel> {
-        TaggerServiceClient::connect(format!("http://{}", self.address)).await.unwrap()
+        TaggerServiceClient::new(self.channel().await)
     }
 
     /// Its number.

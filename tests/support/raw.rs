@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use futures_util::stream;
-use http_body_util::BodyExt;
-use tonic::Status;
+use futures_util::{StreamExt, stream};
+use http_body::Frame;
+use http_body_util::{BodyExt, Full, StreamBody};
+use tonic::{Status, body::Body, transport::Channel};
 use tower_service::Service;
 
 use super::TestServer;
@@ -16,15 +17,28 @@ pub async fn endless_call(server: &TestServer, path: &str, key: Option<&str>) ->
 
 /// The same with headers.
 pub async fn endless_call_with(server: &TestServer, path: &str, headers: &[(&str, String)]) -> Status {
-    let mut channel = server.channel().await;
-    let body = http_body_util::StreamBody::new(stream::pending::<Result<http_body::Frame<bytes::Bytes>, Status>>());
-    let mut request =
-        http::Request::post(format!("http://{}{path}", server.address)).header("content-type", "application/grpc");
+    unfinished_call(server.channel().await, path, headers, Vec::new()).await
+}
+
+/// A call whose request begins so and never comes to an end; the status of its answer.
+pub async fn unfinished_call(channel: Channel, path: &str, headers: &[(&str, String)], begin: Vec<u8>) -> Status {
+    let begin = stream::iter([Ok::<_, Status>(Frame::data(bytes::Bytes::from(begin)))]);
+    call(channel, path, headers, Body::new(StreamBody::new(begin.chain(stream::pending())))).await
+}
+
+/// A call with these bytes as its messages, each with flag and length before it; the status of its answer.
+pub async fn call_with_bytes(server: &TestServer, path: &str, headers: &[(&str, String)], bytes: Vec<u8>) -> Status {
+    let body = Full::new(bytes::Bytes::from(bytes)).map_err(|never| match never {});
+    call(server.channel().await, path, headers, Body::new(body)).await
+}
+
+async fn call(mut channel: Channel, path: &str, headers: &[(&str, String)], body: Body) -> Status {
+    let mut request = http::Request::post(format!("http://localhost{path}")).header("content-type", "application/grpc");
     for (name, value) in headers {
         request = request.header(*name, value);
     }
     std::future::poll_fn(|context| channel.poll_ready(context)).await.unwrap();
-    let response = channel.call(request.body(tonic::body::Body::new(body)).unwrap());
+    let response = channel.call(request.body(body).unwrap());
     let response = tokio::time::timeout(Duration::from_secs(20), response).await.unwrap().unwrap();
     let (head, body) = response.into_parts();
     match Status::from_header_map(&head.headers) {
