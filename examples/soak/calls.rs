@@ -8,7 +8,7 @@ use std::{
 use fastrand::Rng;
 use futures_util::{StreamExt, stream};
 use rasid::proto::v1::{self, document_result::Outcome, stream_tag_request::Message};
-use tonic::{Code, Request, Status};
+use tonic::{Code, Request, Status, codec::CompressionEncoding};
 use tonic_types::StatusExt;
 
 use super::{
@@ -65,9 +65,14 @@ impl Caller {
         self.connected(client)
     }
 
-    fn connected(&self, client: Option<Client>) -> Option<Client> {
+    /// Half of the clients compress their messages.
+    fn connected(&mut self, client: Option<Client>) -> Option<Client> {
         self.books.unconnected.fetch_add(u64::from(client.is_none()), Ordering::Relaxed);
-        client
+        let encoding = [None, None, Some(CompressionEncoding::Gzip), Some(CompressionEncoding::Zstd)];
+        match self.rng.choice(encoding).flatten() {
+            Some(encoding) => client.map(|client| client.send_compressed(encoding).accept_compressed(encoding)),
+            None => client,
+        }
     }
 
     /// The delay that a refusal asks for.
