@@ -120,6 +120,40 @@ fn what_is_wrong_in_a_file_is_told_with_its_line() {
 }
 
 #[test]
+fn settings_that_do_not_go_together_are_told_with_their_values_and_places() {
+    let settings = Settings::new("threads = 2\nadmin_listen = \"127.0.0.1:50052\"\n");
+    let stderr = failure(&print_config(Some(&settings.path()), &[], &[]));
+    let place = format!("admin_listen is 127.0.0.1:50052 ({}:2) and admin_keys is not set", settings.path().display());
+    assert!(stderr.contains("admin_listen needs admin_keys") && stderr.contains(&place), "{stderr}");
+    for (environment, flags, expected) in [
+        (
+            &[("RASID_TLS_CERT", "a.crt")][..],
+            &[][..],
+            "tls_cert and tls_key go together, but tls_cert is a.crt (RASID_TLS_CERT) and tls_key is not set",
+        ),
+        (&[], &["--tls-client-ca", "ca.crt"], "tls_client_ca needs tls_cert and tls_key"),
+        (
+            &[("RASID_MAX_REQUEST_BYTES", "1000000")],
+            &["--max-held-bytes", "3999999"],
+            "max_request_bytes is 1000000 (RASID_MAX_REQUEST_BYTES) and max_held_bytes is 3999999 (--max-held-bytes)",
+        ),
+        #[cfg(not(feature = "otlp"))]
+        (&[], &["--otlp-endpoint", "http://127.0.0.1:4317"], "without the feature otlp"),
+    ] {
+        let stderr = failure(&print_config(None, environment, flags));
+        assert!(stderr.contains(expected), "{stderr}");
+    }
+    stdout(&print_config(None, &[], &["--max-held-bytes", "4000000", "--max-request-bytes", "1000000"]));
+}
+
+#[test]
+fn a_variable_that_is_no_setting_is_told() {
+    let output = print_config(None, &[("RASID_THRAEDS", "2")], &[]);
+    assert!(line(&stdout(&output), "threads").ends_with("default"));
+    assert!(String::from_utf8(output.stderr).unwrap().contains("no setting for the variable RASID_THRAEDS"));
+}
+
+#[test]
 fn what_is_wrong_in_the_environment_is_told_by_its_name() {
     let stderr = failure(&print_config(None, &[("RASID_THREADS", "lots")], &[]));
     assert!(stderr.contains("RASID_THREADS: threads cannot be \"lots\": invalid digit"), "{stderr}");
@@ -204,7 +238,10 @@ fn explained() -> String {
         page += &format!("# Also --{flag} and {variable}.\n");
         let name = argument.get_id();
         match argument.get_default_values().first().map(|value| value.to_str().unwrap()) {
-            Some(number) if number.parse::<i64>().is_ok() => page += &format!("#{name} = {number}\n"),
+            Some(number) if number.parse::<i64>().is_ok() => {
+                assert!(range(argument).is_some(), "{name} takes any number");
+                page += &format!("#{name} = {number}\n");
+            }
             Some(text) => page += &format!("#{name} = {text:?}\n"),
             None => page += &format!("# {name} is not set unless you set it.\n"),
         }
@@ -214,11 +251,14 @@ fn explained() -> String {
 
 /// What the argument itself says when a number is too large for it.
 fn range(argument: &clap::Arg) -> Option<String> {
-    let flag = format!("--{}={}", argument.get_long()?, u64::MAX);
-    let alone = clap::Command::new("").no_binary_name(true).arg(argument.clone());
-    let problem = alone.try_get_matches_from([flag]).err()?.source()?.to_string();
-    let (_, range) = problem.split_once(" is not in ")?;
-    Some(range.replace("..=", " to "))
+    // Beyond what 32 bits hold, those with 32 bits say something else.
+    [u64::MAX, u32::MAX.into()].into_iter().find_map(|number| {
+        let flag = format!("--{}={number}", argument.get_long()?);
+        let alone = clap::Command::new("").no_binary_name(true).arg(argument.clone());
+        let problem = alone.try_get_matches_from([flag]).err()?.source()?.to_string();
+        let (_, range) = problem.split_once(" is not in ")?;
+        Some(range.replace("..=", " to "))
+    })
 }
 
 fn wrap(text: &str, width: usize) -> Vec<String> {

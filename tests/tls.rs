@@ -160,7 +160,7 @@ async fn certificates_that_cannot_be_used_keep_the_server_from_starting() {
     for (flags, expected) in [
         (vec!["--tls-cert", &certificate], "tls_cert and tls_key go together"),
         (vec!["--tls-key", &key], "tls_cert and tls_key go together"),
-        (vec!["--tls-client-ca", &certificate], "tls_client_ca needs both"),
+        (vec!["--tls-client-ca", &certificate], "tls_client_ca needs tls_cert and tls_key"),
         (vec!["--tls-cert", &certificate, "--tls-key", &other], "tls.crt: keys may not be consistent"),
         (vec!["--tls-cert", &empty, "--tls-key", &key], "empty: no items found"),
         (vec!["--tls-cert", &certificate, "--tls-key", &empty], "empty: no items found"),

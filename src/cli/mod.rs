@@ -22,6 +22,7 @@ use self::input::{InputFormat, InputOptions, Unreadable};
 use crate::{
     auth::{KeyError, Problem},
     calibration::CalibrationError,
+    config::ConfigError,
     engine::ReloadError,
     eval::EvalError,
     grpc::ServeError,
@@ -81,6 +82,8 @@ enum CliError {
     Activation(#[source] io::Error),
     #[error("cannot start the runtime: {0}")]
     Runtime(#[source] io::Error),
+    #[error(transparent)]
+    Settings(#[from] ConfigError),
     #[error(transparent)]
     Telemetry(#[from] TelemetryError),
     #[error(transparent)]
@@ -166,7 +169,7 @@ pub fn run() -> ExitCode {
             if let Some(hint) = error.hint() {
                 eprintln!("  {hint}");
             }
-            ExitCode::FAILURE
+            ExitCode::from(if matches!(error, CliError::Settings(_)) { 2 } else { 1 })
         }
     }
 }

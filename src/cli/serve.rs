@@ -2,7 +2,7 @@
 
 use std::{ffi::OsString, net, path::PathBuf, process::ExitCode, time::Duration};
 
-use anstream::println;
+use anstream::{eprintln, println};
 use clap::{ArgMatches, Args, Command};
 use tokio::net::TcpListener;
 
@@ -45,13 +45,20 @@ fn of_serve(matches: &ArgMatches) -> Option<&ArgMatches> {
 /// Serves until SIGTERM or Ctrl-C, or prints the settings.
 pub fn run(args: ServeArgs, command: &Command, matches: &ArgMatches, layers: &Layers) -> Result<ExitCode, CliError> {
     let command = command.find_subcommand("serve").unwrap_or(command);
+    let settings = args.settings;
+    let effective = layers.effective(command, of_serve(matches).unwrap_or(matches));
+    if let Err(problem) = settings.check() {
+        return Err(ConfigError::contradiction(problem, effective).into());
+    }
     if args.print_config {
-        for setting in layers.effective(command, of_serve(matches).unwrap_or(matches)) {
+        for setting in effective {
             println!("{setting}");
+        }
+        for name in unknown_variables(command) {
+            eprintln!("warning: there is no setting for the variable {name}");
         }
         return Ok(ExitCode::SUCCESS);
     }
-    let settings = args.settings;
     let handed_over = systemd::listener().map_err(CliError::Activation)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         // Computing has its own threads; these only move bytes.

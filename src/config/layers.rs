@@ -20,6 +20,8 @@ use clap::{
 use thiserror::Error;
 use toml::{Spanned, Value};
 
+use super::Contradiction;
+
 /// Arguments that are about the settings, not among them.
 const OWN: [&str; 4] = ["config", "print_config", "help", "version"];
 
@@ -80,6 +82,14 @@ pub enum ConfigError {
         origin: Origin,
         /// Its name.
         name: String,
+    },
+    /// Settings do not go together.
+    #[error("{problem}, but {}", listed(settings))]
+    Contradiction {
+        /// Which.
+        settings: Vec<Setting>,
+        /// What they must be.
+        problem: Contradiction,
     },
     /// The value is of a wrong type or out of range.
     #[error("{origin}: {name} cannot be {value}: {problem}")]
@@ -171,6 +181,23 @@ impl Layers {
         };
         settings(command).map(setting).collect()
     }
+}
+
+impl ConfigError {
+    /// Tells of settings that do not go together with their values and where those come from.
+    pub fn contradiction(problem: Contradiction, effective: Vec<Setting>) -> Self {
+        let is_one = |setting: &Setting| problem.settings.contains(&setting.name.as_str());
+        Self::Contradiction { settings: effective.into_iter().filter(is_one).collect(), problem }
+    }
+}
+
+/// Settings in a sentence.
+fn listed(settings: &[Setting]) -> String {
+    let one = |Setting { name, value, origin, .. }: &Setting| match value {
+        Some(value) => format!("{name} is {value} ({origin})"),
+        None => format!("{name} is not set"),
+    };
+    settings.iter().map(one).collect::<Vec<_>>().join(" and ")
 }
 
 impl fmt::Display for Setting {

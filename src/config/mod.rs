@@ -3,11 +3,12 @@
 mod access;
 mod admin;
 mod connections;
+mod contradiction;
 mod layers;
 mod telemetry;
 mod tls;
 
-use std::{fmt, net::SocketAddr, num::NonZeroUsize, path::PathBuf, str::FromStr, time::Duration};
+use std::{fmt, net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
 
 use candle_core::Device;
 use clap::{Args, builder::RangedU64ValueParser};
@@ -17,6 +18,7 @@ pub use self::{
     access::{AccessSettings, ReflectionAccess, Secret},
     admin::AdminSettings,
     connections::ConnectionSettings,
+    contradiction::Contradiction,
     layers::{ConfigError, Layers, Origin, Setting, unknown_variables},
     telemetry::{LogFormat, TelemetrySettings},
     tls::TlsSettings,
@@ -150,14 +152,14 @@ pub struct ServeSettings {
     pub max_request_bytes: usize,
 
     /// Documents of one batch or stream that are worked on at a time.
-    #[arg(long, env = "RASID_MAX_IN_FLIGHT", default_value = "64", value_name = "N")]
-    pub max_in_flight: NonZeroUsize,
+    #[arg(long, env = "RASID_MAX_IN_FLIGHT", default_value_t = 64, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(1..=10_000))]
+    pub max_in_flight: usize,
 
     /// Tokens waiting in the server, over all calls, before single documents are refused.
     #[arg(long, env = "RASID_MAX_QUEUED_TOKENS", default_value_t = 1 << 17, value_name = "TOKENS", value_parser = RangedU64ValueParser::<usize>::new().range(1024..=1 << 30))]
     pub max_queued_tokens: usize,
 
-    /// Bytes of requests and answers held in the server, over all calls, before calls are refused; at least four times
+    /// Bytes of requests and answers held in the server, over all calls, before calls are refused. Must be at least four times
     /// max_request_bytes.
     #[arg(long, env = "RASID_MAX_HELD_BYTES", default_value_t = 256 << 20, value_name = "BYTES", value_parser = RangedU64ValueParser::<usize>::new().range(1 << 20..=1 << 40))]
     pub max_held_bytes: usize,
@@ -194,9 +196,7 @@ pub struct ServeSettings {
 impl ServeSettings {
     /// Settings of the engine.
     pub fn engine(&self) -> EngineConfig {
-        let &Self { max_queued_tokens, workers, .. } = self;
-        // What a message may hold before it is read must find room beside others.
-        let max_held_bytes = self.max_held_bytes.max(self.max_request_bytes.saturating_mul(4));
+        let &Self { max_queued_tokens, max_held_bytes, workers, .. } = self;
         EngineConfig { max_queued_tokens, max_held_bytes, workers, threads: self.model.threads }
     }
 

@@ -28,7 +28,7 @@ use super::{
 };
 use crate::{
     auth::{KeyError, KeySources, KeyStore},
-    config::{ReflectionAccess, ServeSettings},
+    config::{Contradiction, ReflectionAccess, ServeSettings},
     engine::{ReloadError, Tenant},
     metrics::{self, MetricsError},
     proto::{
@@ -58,9 +58,9 @@ pub enum ServeError {
     /// The keys cannot be used.
     #[error(transparent)]
     Keys(#[from] KeyError),
-    /// The port for operators has no keys.
-    #[error("admin_listen needs admin_keys: nobody may replace the model without a key")]
-    NoAdminKeys,
+    /// Settings do not go together.
+    #[error(transparent)]
+    Settings(#[from] Contradiction),
     /// The port for operators cannot be opened.
     #[error("cannot listen on {address} (admin_listen): {source}")]
     AdminListen {
@@ -88,6 +88,7 @@ pub async fn serve(
     settings: ServeSettings,
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<(), ServeError> {
+    settings.check()?;
     if let Some(address) = settings.telemetry.metrics_listen {
         tokio::spawn(metrics::serve(address)?);
         tracing::info!(%address, "offering metrics");
@@ -197,7 +198,8 @@ async fn open_admin(
     background: &mut JoinSet<()>,
 ) -> Result<(), ServeError> {
     let Some(address) = settings.admin.admin_listen else { return Ok(()) };
-    let keys = open_keys("admin_keys", settings.admin.keys(), settings, background)?.ok_or(ServeError::NoAdminKeys)?;
+    // There are some, if the settings go together.
+    let Some(keys) = open_keys("admin_keys", settings.admin.keys(), settings, background)? else { return Ok(()) };
     let failed = |source| ServeError::AdminListen { address, source };
     let listener = TcpListener::bind(address).await.map_err(failed)?;
     let address = listener.local_addr().map_err(failed)?;

@@ -22,7 +22,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
 use crate::{
-    config::TlsSettings,
+    config::{Contradiction, TlsSettings},
     metrics::security as metrics,
     watch::{Fingerprint, Watch},
 };
@@ -31,8 +31,8 @@ use crate::{
 #[derive(Debug, Error)]
 pub enum TlsError {
     /// One file without the other.
-    #[error("tls_cert and tls_key go together, and tls_client_ca needs both")]
-    Incomplete,
+    #[error(transparent)]
+    Incomplete(#[from] Contradiction),
     /// A file cannot be read.
     #[error("cannot read {}: {source}", path.display())]
     Read {
@@ -96,12 +96,10 @@ impl Certificates {
     /// # Errors
     /// [`TlsError`].
     pub fn open(settings: &TlsSettings) -> Result<Option<Self>, TlsError> {
-        let TlsSettings { tls_cert, tls_key, tls_client_ca } = settings.clone();
-        let files = match (tls_cert, tls_key, tls_client_ca) {
-            (None, None, None) => return Ok(None),
-            (Some(certificate), Some(key), authorities) => Files { certificate, key, authorities },
-            _ => return Err(TlsError::Incomplete),
-        };
+        settings.check()?;
+        let TlsSettings { tls_cert, tls_key, tls_client_ca: authorities } = settings.clone();
+        let Some((certificate, key)) = tls_cert.zip(tls_key) else { return Ok(None) };
+        let files = Files { certificate, key, authorities };
         let seen = Fingerprint::of(&files.all());
         let config = ArcSwap::new(load(&files)?);
         Ok(Some(Self { files, seen, config }))

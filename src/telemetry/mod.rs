@@ -15,7 +15,7 @@ use tracing_subscriber::{
     util::{SubscriberInitExt, TryInitError},
 };
 
-use crate::config::{LogFormat, TelemetrySettings};
+use crate::config::{Contradiction, LogFormat, TelemetrySettings};
 
 /// Why logs or traces could not be set up.
 #[derive(Debug, Error)]
@@ -29,8 +29,8 @@ pub enum TelemetryError {
         source: ParseError,
     },
     /// Traces are asked of a program that cannot send them.
-    #[error("otlp_endpoint is set, but this program was built without the feature otlp")]
-    NoOtlp,
+    #[error("otlp_endpoint is set, but {0}")]
+    NoOtlp(#[from] Contradiction),
     /// Traces cannot be sent.
     #[cfg(feature = "otlp")]
     #[error("cannot send traces: {0}")]
@@ -53,6 +53,7 @@ impl Telemetry {
     /// # Errors
     /// [`TelemetryError`].
     pub fn start(settings: &TelemetrySettings) -> Result<Self, TelemetryError> {
+        settings.check()?;
         let filter = EnvFilter::try_new(&settings.log)
             .map_err(|source| TelemetryError::Filter { filter: settings.log.clone(), source })?;
         let log = log(settings.log_format).with_filter(filter);
@@ -66,9 +67,6 @@ impl Telemetry {
         };
         #[cfg(not(feature = "otlp"))]
         let this = {
-            if settings.otlp_endpoint.is_some() {
-                return Err(TelemetryError::NoOtlp);
-            }
             tracing_subscriber::registry().with(log).try_init()?;
             Self {}
         };
