@@ -4,6 +4,16 @@ mod support;
 
 use std::{fs, path::Path, process::Command};
 
+use bytes::Bytes;
+use candle_core::{
+    Device, Tensor,
+    quantized::{GgmlDType, QTensor, gguf_file},
+};
+use rasid::{
+    encoder::{Weights, WordEmbeddings},
+    model::Bundle,
+    text::{Document, Tokenizer},
+};
 use support::copy_bundle;
 
 /// What `model info` says on standard error; asserts that it fails as it should.
@@ -149,4 +159,108 @@ fn a_tokenizer_that_makes_no_sense_is_an_error() {
     assert!(read(file("null", "nul")).contains("line 2"));
     let normalizer = r#"{"type": "Precompiled", "precompiled_charsmap": "AAAA"}"#;
     assert_eq!(read(file(normalizer, "null")), "a part of it makes no sense");
+}
+
+/// Every byte of a text as some others, one at a time.
+fn damaged(good: &[u8], values: &[u8], mut see: impl FnMut(usize, &[u8])) {
+    let mut bytes = good.to_vec();
+    for at in 0..good.len() {
+        let others = values.iter().copied().chain([good[at] ^ 1, good[at] ^ 0x20]);
+        for value in others.filter(|&value| value != good[at]) {
+            bytes[at] = value;
+            see(at, &bytes);
+        }
+        bytes[at] = good[at];
+    }
+}
+
+#[test]
+fn every_byte_of_the_manifest_counts() {
+    let good = fs::read(support::model_folder().join("manifest.json")).unwrap();
+    let own = rasid::model::Manifest::from_json(&good).unwrap();
+    let mut errors = 0;
+    damaged(&good, &[0, 0xff, b'"', b' '], |at, bytes| match rasid::model::Manifest::from_json(bytes) {
+        Ok(manifest) => assert_eq!(manifest, own, "byte {at} as {}", bytes[at]),
+        Err(error) => {
+            let told = error.to_string();
+            assert!(told.contains("manifest"), "byte {at}: {told}");
+            errors += 1;
+        }
+    });
+    assert!(errors > 4 * good.len(), "{errors}");
+}
+
+/// Behind the checksum, too, no byte of what describes the weights can do harm: an error, or tensors of the shape that was asked for.
+#[test]
+fn every_byte_of_a_header_of_weights_may_be_wrong() {
+    let tensors = [("a", vec![2_usize, 32]), ("b.bias", vec![3])];
+    let values = |shape: &[usize]| (0..shape.iter().product::<usize>()).map(|index| index as f32).collect::<Vec<_>>();
+    let tensor = |shape: &Vec<usize>| Tensor::from_vec(values(shape), &shape[..], &Device::Cpu).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("weights.safetensors");
+    let named = tensors.iter().map(|(name, shape)| ((*name).to_owned(), tensor(shape))).collect();
+    candle_core::safetensors::save(&named, &path).unwrap();
+    let safetensors = fs::read(&path).unwrap();
+    let mut gguf = std::io::Cursor::new(Vec::new());
+    let quantized = QTensor::quantize(&tensor(&tensors[0].1), GgmlDType::Q4_0).unwrap();
+    gguf_file::write(&mut gguf, &[], &[("a", &quantized)]).unwrap();
+
+    let all: Vec<u8> = (0..=255).collect();
+    for (file, tensors) in [(safetensors, &tensors[..]), (gguf.into_inner(), &tensors[..1])] {
+        let read = |bytes: &[u8]| -> candle_core::Result<Vec<Vec<f32>>> {
+            let mut weights = Weights::from_bytes(bytes, &Device::Cpu)?;
+            let take = |(name, shape): &(&str, Vec<usize>)| weights.take(name, shape)?.flatten_all()?.to_vec1();
+            tensors.iter().map(take).collect()
+        };
+        let good = read(&file).unwrap();
+        let mut errors = 0;
+        damaged(&file, &all, |at, bytes| match read(bytes) {
+            Ok(read) => assert!(read.iter().map(Vec::len).eq(good.iter().map(Vec::len)), "byte {at}"),
+            Err(error) => {
+                assert!(!error.to_string().is_empty());
+                errors += 1;
+            }
+        });
+        assert!(errors > 100 * 100, "{errors}");
+    }
+}
+
+#[test]
+fn every_byte_of_the_header_of_word_embeddings_may_be_wrong() {
+    let table = Tensor::ones((2, 32), candle_core::DType::F32, &Device::Cpu).unwrap();
+    let table = QTensor::quantize(&table, GgmlDType::Q4_0).unwrap();
+    let mut file = std::io::Cursor::new(Vec::new());
+    gguf_file::write(&mut file, &[], &[("embeddings.word_embeddings.weight", &table)]).unwrap();
+    let file = file.into_inner();
+    WordEmbeddings::from_gguf(&Bytes::from(file.clone()), 2, 32).unwrap();
+    let all: Vec<u8> = (0..=255).collect();
+    let mut errors = 0;
+    damaged(&file, &all, |_, bytes| {
+        if let Err(error) = WordEmbeddings::from_gguf(&Bytes::copy_from_slice(bytes), 2, 32) {
+            assert!(!error.to_string().is_empty());
+            errors += 1;
+        }
+    });
+    assert!(errors > 100 * 50, "{errors}");
+}
+
+#[test]
+fn every_byte_of_the_header_of_the_tokenizer_may_be_wrong() {
+    let file = fs::read(support::model_folder().join("tokenizer.safetensors")).unwrap();
+    let vocabulary = Bundle::open(support::model_folder()).unwrap().manifest().encoder.vocab_size;
+    let length = 8 + u64::from_le_bytes(file[..8].try_into().unwrap()) as usize;
+    let document = Document { text: "The army met in Baghdad.".to_owned(), ..Document::default() };
+    let mut errors = 0;
+    damaged(&file[..length], b"\0\xff\"9", |at, header| {
+        let bytes = Bytes::from([header, &file[length..]].concat());
+        match Tokenizer::from_compact(&bytes, vocabulary) {
+            // What it then says is another thing; it must say something.
+            Ok(tokenizer) => drop(tokenizer.tokenize(&document)),
+            Err(error) => {
+                assert!(!error.to_string().is_empty(), "byte {at}");
+                errors += 1;
+            }
+        }
+    });
+    assert!(errors > 4 * length, "{errors} of {length} bytes");
 }
