@@ -6,7 +6,7 @@ mod support;
 #[tokio::test]
 async fn a_program_that_cannot_send_traces_says_so() {
     let mut server = support::process::Process::start_cold(&["--otlp-endpoint", "http://127.0.0.1:4317"], |_| {});
-    assert_eq!(server.ended().await.code(), Some(1));
+    assert_eq!(server.ended().await.code(), Some(2));
     assert!(server.log().contains("built without the feature otlp"), "{}", server.log());
 }
 

@@ -47,15 +47,19 @@ pub fn run(args: ServeArgs, command: &Command, matches: &ArgMatches, layers: &La
     let command = command.find_subcommand("serve").unwrap_or(command);
     let settings = args.settings;
     let effective = layers.effective(command, of_serve(matches).unwrap_or(matches));
-    if let Err(problem) = settings.check() {
+    let contradiction = settings.check().err();
+    if args.print_config || contradiction.is_some() {
+        // One that is misspelt may be why something is not set.
+        for name in unknown_variables(command) {
+            eprintln!("warning: there is no setting for the variable {name}");
+        }
+    }
+    if let Some(problem) = contradiction {
         return Err(ConfigError::contradiction(problem, effective).into());
     }
     if args.print_config {
         for setting in effective {
             println!("{setting}");
-        }
-        for name in unknown_variables(command) {
-            eprintln!("warning: there is no setting for the variable {name}");
         }
         return Ok(ExitCode::SUCCESS);
     }

@@ -15,13 +15,18 @@ pub const MAGIC: &[u8] = b"GGUF";
 /// Metadata by which a file sets the alignment of its tensors.
 const ALIGNMENT: &[u8] = b"general.alignment";
 
+/// Without it.
+const DEFAULT_ALIGNMENT: u64 = 32;
+
 /// Reads what is before the tensors.
 ///
 /// # Errors
-/// If the bytes are no GGUF file, or cut short.
+/// If the bytes are no GGUF file, cut short, or do not hold one tensor behind the other.
 pub fn header(bytes: &[u8]) -> Result<Content> {
     check_alignment(bytes)?;
-    Content::read(&mut Cursor::new(bytes))
+    let content = Content::read(&mut Cursor::new(bytes))?;
+    check_layout(&content)?;
+    Ok(content)
 }
 
 /// Reads a tensor, as float32.
@@ -29,9 +34,6 @@ pub fn header(bytes: &[u8]) -> Result<Content> {
 /// # Errors
 /// If it is not there, or larger than the file.
 pub fn tensor(content: &Content, bytes: &[u8], name: &str) -> Result<Tensor> {
-    if let Some(info) = content.tensor_infos.get(name) {
-        check_size(name, info)?;
-    }
     content.tensor(&mut Cursor::new(bytes), name, &Device::Cpu)?.dequantize(&Device::Cpu)
 }
 
@@ -59,12 +61,35 @@ fn check_alignment(bytes: &[u8]) -> Result<()> {
     Ok(())
 }
 
-fn check_size(name: &str, info: &TensorInfo) -> Result<()> {
+/// Each tensor begins where the one before it ends, padded, as ggml's reader asks for, too: else one could lie on another.
+fn check_layout(content: &Content) -> Result<()> {
+    let alignment = match content.metadata.get("general.alignment") {
+        Some(value) => value.to_u64()?,
+        None => DEFAULT_ALIGNMENT,
+    };
+    let mut tensors: Vec<_> = content.tensor_infos.iter().collect();
+    tensors.sort_by_key(|(name, info)| (info.offset, *name));
+    let mut end = 0_u64;
+    for (name, info) in tensors {
+        let bytes = size(name, info)?;
+        if info.offset != end {
+            bail!("tensor {name} begins at {}, must at {end}", info.offset);
+        }
+        let Some(next) = end.checked_add(bytes).and_then(|end| end.checked_next_multiple_of(alignment)) else {
+            bail!("tensor {name} ends beyond what can be counted");
+        };
+        end = next;
+    }
+    Ok(())
+}
+
+/// Bytes of a tensor.
+fn size(name: &str, info: &TensorInfo) -> Result<u64> {
     let shape = info.shape.dims();
     let values = shape.iter().try_fold(1_usize, |product, &size| product.checked_mul(size));
     match values.and_then(|values| (values / info.ggml_dtype.block_size()).checked_mul(info.ggml_dtype.type_size())) {
         Some(0) => bail!("tensor {name} has shape {shape:?}, which holds nothing"),
-        Some(_) => Ok(()),
+        Some(bytes) => Ok(bytes as u64),
         None => bail!("tensor {name} has shape {shape:?}, which is more than can be counted"),
     }
 }

@@ -18,14 +18,20 @@ impl Weights {
     /// Reads safetensors (F32, F16, BF16) or GGUF (any GGML type), told apart by GGUF's magic number.
     ///
     /// # Errors
-    /// If the bytes are neither, or cut short.
+    /// If the bytes are neither, cut short, or hold numbers of another type.
     pub fn from_bytes(bytes: &[u8], device: &Device) -> Result<Self> {
         let stored = if bytes.starts_with(gguf::MAGIC) {
             let content = gguf::header(bytes)?;
             let read = |name: &String| Ok((name.clone(), gguf::tensor(&content, bytes, name)?));
             content.tensor_infos.keys().map(read).collect::<Result<_>>()?
         } else {
-            candle_core::safetensors::load_buffer(bytes, &Device::Cpu)?
+            let tensors = candle_core::safetensors::load_buffer(bytes, &Device::Cpu)?;
+            for (name, tensor) in &tensors {
+                if !matches!(tensor.dtype(), DType::F32 | DType::F16 | DType::BF16) {
+                    bail!("tensor {name} is {:?}, must be F32, F16 or BF16", tensor.dtype());
+                }
+            }
+            tensors
         };
         Ok(Self { tensors: stored, device: device.clone() })
     }

@@ -25,6 +25,8 @@ pub(super) struct Queue {
     interactive: Turns<Slice>,
     bulk: Turns<Slice>,
     batch_tokens: usize,
+    /// Tokens of its share that bulk work has not had yet, since its next window is longer.
+    saved: usize,
 }
 
 /// What encoders take from a queue.
@@ -41,7 +43,7 @@ impl Queue {
     pub fn new(batch_tokens: usize) -> Self {
         // Small parts of a batch, so that several tenants find a place in one.
         let line = || Turns::new((batch_tokens / 4).max(1));
-        Self { interactive: line(), bulk: line(), batch_tokens }
+        Self { interactive: line(), bulk: line(), batch_tokens, saved: 0 }
     }
 
     /// Appends a document that has windows.
@@ -65,25 +67,30 @@ impl Queue {
         (!slices.is_empty() || !unwanted.is_empty()).then_some(Batch { slices, unwanted })
     }
 
-    /// Interactive documents first; a quarter of the batch is kept for bulk work that waits, so that neither can starve the other.
+    /// Interactive documents first, but for a quarter of the batch that bulk work has if it waits, so that neither can starve the other.
+    /// Of a batch so small that a window is more than a quarter, bulk work saves its quarters until it has one.
     fn take_batch(&mut self) -> Vec<Slice> {
         let (budget, mut batch) = (self.batch_tokens, Vec::new());
-        let kept = if self.bulk.is_empty() { 0 } else { budget / 4 };
-        let used = take(&mut self.interactive, budget - kept, &mut batch);
-        let used = used + take(&mut self.bulk, budget.saturating_sub(used), &mut batch);
-        take(&mut self.interactive, budget.saturating_sub(used), &mut batch);
+        let share = if self.interactive.is_empty() { 0 } else { self.saved + budget / 4 };
+        let bulk = take(&mut self.bulk, share, budget, &mut batch);
+        let used = bulk + take(&mut self.interactive, usize::MAX, budget.saturating_sub(bulk), &mut batch);
+        let bulk = bulk + take(&mut self.bulk, usize::MAX, budget.saturating_sub(used), &mut batch);
+        self.saved = if self.bulk.is_empty() { 0 } else { share.saturating_sub(bulk) };
+        for line in [&mut self.interactive, &mut self.bulk] {
+            line.rotate(|slice| mem::take(&mut slice.served));
+        }
         batch
     }
 }
 
-/// Moves windows into a batch, up to a token budget, but at least one if the batch is empty; returns how many tokens they are.
-/// Tenants have their turns, and so have the documents of one tenant: one with windows left goes to the back, so that a long one
-/// cannot keep the others waiting.
-fn take(line: &mut Turns<Slice>, room: usize, batch: &mut Vec<Slice>) -> usize {
+/// Moves windows of at most `share` tokens into a batch, up to what it has room for, but at least one if it is empty; returns how many
+/// tokens they are. Tenants have their turns, and so have the documents of one tenant: after the batch, one with windows left goes to
+/// the back, so that a long one cannot keep the others waiting.
+fn take(line: &mut Turns<Slice>, share: usize, room: usize, batch: &mut Vec<Slice>) -> usize {
     let mut used = 0;
     while let Some(slice) = line.peek() {
         let tokens = slice.cost();
-        if used + tokens > room && !batch.is_empty() {
+        if used + tokens > share || (used + tokens > room && !batch.is_empty()) {
             break;
         }
         used += tokens;
@@ -94,7 +101,6 @@ fn take(line: &mut Turns<Slice>, room: usize, batch: &mut Vec<Slice>) -> usize {
             line.pop();
         }
     }
-    line.rotate(|slice| mem::take(&mut slice.served));
     used
 }
 

@@ -89,6 +89,39 @@ fn tenants_share_every_batch_whatever_they_have_waiting() {
 }
 
 #[test]
+fn in_the_smallest_batches_bulk_work_has_its_quarter_too() {
+    let mut queue = Queue::new(64);
+    let mut replies = Vec::new();
+    for lane in [Lane::Interactive, Lane::Bulk] {
+        for _ in 0..20 {
+            let (job, reply) = read(document("", 60), ticket("a", lane));
+            queue.push(job);
+            replies.push(reply);
+        }
+    }
+    let mut tokens = HashMap::from([(Lane::Interactive, 0), (Lane::Bulk, 0)]);
+    for _ in 0..24 {
+        for slice in queue.next_batch().unwrap().slices {
+            *tokens.get_mut(&slice.job.ticket.lane).unwrap() += slice.tokens();
+        }
+    }
+    let part = tokens[&Lane::Bulk] as f64 / tokens.values().sum::<usize>() as f64;
+    assert!((0.08..0.3).contains(&part), "{tokens:?}");
+}
+
+#[test]
+fn a_document_has_one_slice_of_a_batch() {
+    let mut queue = Queue::new(BATCH_TOKENS);
+    let (jobs, _replies): (Vec<_>, Vec<_>) =
+        [Lane::Interactive, Lane::Bulk].map(|lane| read(document("", 600), ticket("a", lane))).into_iter().unzip();
+    jobs.into_iter().for_each(|job| queue.push(job));
+    while let Some(batch) = queue.next_batch() {
+        let lanes: Vec<_> = batch.slices.iter().map(|slice| slice.job.ticket.lane).collect();
+        assert!(lanes.len() <= 2 && (lanes.len() < 2 || lanes[0] != lanes[1]), "{lanes:?}");
+    }
+}
+
+#[test]
 fn documents_of_one_tenant_have_their_turns() {
     let mut queue = Queue::new(BATCH_TOKENS);
     let (jobs, _replies): (Vec<_>, Vec<_>) =

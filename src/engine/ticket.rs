@@ -49,7 +49,7 @@ impl fmt::Display for Tenant {
 }
 
 /// How a document waits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Lane {
     /// Refused at once if the queue is full; goes before bulk work.
     Interactive,

@@ -35,7 +35,7 @@ impl Shared {
             draining: CancellationToken::new(),
             max_batch_documents: settings.max_batch_documents,
             max_request_bytes: settings.max_request_bytes,
-            max_in_flight: settings.max_in_flight,
+            max_in_flight: settings.max_in_flight.max(1),
             stream_idle: settings.connections.stream_idle(),
         }
     }
