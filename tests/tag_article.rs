@@ -56,7 +56,7 @@ async fn topics_and_names_of_the_article_are_found() {
     assert_eq!(found.language.unwrap().code, "ar");
 
     let expected = [
-        ("ORG", "وزارة الدفاع"),
+        ("ORG", "مجلس النواب العراقي"),
         ("ORG", "وزارة الداخلية"),
         ("PER", "آزاد كوران"),
         ("PER", "حيدر السعدون"),
