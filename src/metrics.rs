@@ -193,13 +193,19 @@ pub enum Scarce {
     Memory,
 }
 
+impl Scarce {
+    /// As it stands in the label.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Queue => "queue",
+            Self::Memory => "memory",
+        }
+    }
+}
+
 /// A call found no room.
 pub fn refused(scarce: Scarce, key: Arc<str>) {
-    let reason = match scarce {
-        Scarce::Queue => "queue",
-        Scarce::Memory => "memory",
-    };
-    counter!("rasid_refused_total", "reason" => reason, "key" => key).increment(1);
+    counter!("rasid_refused_total", "reason" => scarce.name(), "key" => key).increment(1);
 }
 
 /// Why work was dropped before it was computed.

@@ -134,8 +134,8 @@ fn settings_that_do_not_go_together_are_told_with_their_values_and_places() {
         (&[], &["--tls-client-ca", "ca.crt"], "tls_client_ca needs tls_cert and tls_key"),
         (
             &[("RASID_MAX_REQUEST_BYTES", "1000000")],
-            &["--max-held-bytes", "3999999"],
-            "max_request_bytes is 1000000 (RASID_MAX_REQUEST_BYTES) and max_held_bytes is 3999999 (--max-held-bytes)",
+            &["--max-held-bytes", "5999999"],
+            "max_request_bytes is 1000000 (RASID_MAX_REQUEST_BYTES) and max_held_bytes is 5999999 (--max-held-bytes)",
         ),
         #[cfg(not(feature = "otlp"))]
         (&[], &["--otlp-endpoint", "http://127.0.0.1:4317"], "without the feature otlp"),
@@ -143,7 +143,7 @@ fn settings_that_do_not_go_together_are_told_with_their_values_and_places() {
         let stderr = failure(&print_config(None, environment, flags));
         assert!(stderr.contains(expected), "{stderr}");
     }
-    stdout(&print_config(None, &[], &["--max-held-bytes", "4000000", "--max-request-bytes", "1000000"]));
+    stdout(&print_config(None, &[], &["--max-held-bytes", "6000000", "--max-request-bytes", "1000000"]));
 }
 
 #[test]

@@ -2,6 +2,8 @@
 
 mod support;
 
+use std::time::Duration;
+
 use futures_util::{StreamExt, stream};
 use rasid::proto::v1::{self, stream_tag_request::Message, tagger_service_client::TaggerServiceClient};
 use support::{process::Process, text};
@@ -22,8 +24,10 @@ fn document() -> v1::Document {
 async fn batches(mut client: TaggerServiceClient<Channel>) {
     loop {
         let request = v1::BatchTagRequest { documents: vec![document(); 100], options: None };
-        // The process is killed at the end.
-        let Ok(_) = client.batch_tag(request).await else { return };
+        if client.batch_tag(request).await.is_err() {
+            // Refused while others' documents wait for room.
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
     }
 }
 
@@ -46,9 +50,12 @@ async fn a_single_document_waits_for_a_few_batches_however_many_are_queued() {
     }
     let figure = |name| server.figures().unwrap().get(name).copied().unwrap_or(0.0);
     let queued = || figure("rasid_queue_tokens");
-    while queued() < QUEUE / 2.0 {
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-    }
+    let full = async {
+        while queued() < QUEUE / 2.0 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), full).await.expect("the queue never became full");
 
     // What the model reads between a call and its answer says how long it waited, however slow the machine is.
     let read = || figure("rasid_tokens_total");

@@ -159,7 +159,7 @@ pub struct ServeSettings {
     #[arg(long, env = "RASID_MAX_QUEUED_TOKENS", default_value_t = 1 << 17, value_name = "TOKENS", value_parser = RangedU64ValueParser::<usize>::new().range(1024..=1 << 30))]
     pub max_queued_tokens: usize,
 
-    /// Bytes of requests and answers held in the server, over all calls, before calls are refused. Must be at least four times
+    /// Bytes of requests and answers held in the server, over all calls, before calls are refused. Must be at least six times
     /// max_request_bytes.
     #[arg(long, env = "RASID_MAX_HELD_BYTES", default_value_t = 256 << 20, value_name = "BYTES", value_parser = RangedU64ValueParser::<usize>::new().range(1 << 20..=1 << 40))]
     pub max_held_bytes: usize,

@@ -33,9 +33,10 @@ impl DrainRate {
     }
 
     /// What holds until the first batch: the time of the warm-up, so that the first to be refused are told no nonsense.
-    pub fn begin(&self, tokens: usize, elapsed: Duration, workers: usize) {
+    pub fn begin(&self, tokens: usize, elapsed: Duration) {
         if self.0.load(Ordering::Relaxed) == 0 {
-            self.note_batch(tokens, elapsed, workers);
+            // It had all cores, as all workers together have.
+            self.note_batch(tokens, elapsed, 1);
         }
     }
 

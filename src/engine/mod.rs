@@ -108,7 +108,7 @@ impl Engine {
         let tagger = Arc::new(tagger);
         let started = Instant::now();
         let tokens = warm_up(&tagger)?;
-        admission.drain().begin(tokens, started.elapsed(), config.workers);
+        admission.drain().begin(tokens, started.elapsed());
         let workers = Workers::start(&tagger, admission.drain(), config)?;
         Ok(Self { tagger, admission, workers })
     }

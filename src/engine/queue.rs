@@ -67,15 +67,19 @@ impl Queue {
         (!slices.is_empty() || !unwanted.is_empty()).then_some(Batch { slices, unwanted })
     }
 
-    /// Interactive documents first, but for a quarter of the batch that bulk work has if it waits, so that neither can starve the other.
-    /// Of a batch so small that a window is more than a quarter, bulk work saves its quarters until it has one.
+    /// Interactive documents first, but for a quarter of the batch that is kept for bulk work that waits, so that neither can starve the
+    /// other. What bulk work does not get of its quarters, since windows are long for such small batches, it saves until it has enough for
+    /// one that goes before.
     fn take_batch(&mut self) -> Vec<Slice> {
         let (budget, mut batch) = (self.batch_tokens, Vec::new());
-        let share = if self.interactive.is_empty() { 0 } else { self.saved + budget / 4 };
-        let bulk = take(&mut self.bulk, share, budget, &mut batch);
-        let used = bulk + take(&mut self.interactive, usize::MAX, budget.saturating_sub(bulk), &mut batch);
-        let bulk = bulk + take(&mut self.bulk, usize::MAX, budget.saturating_sub(used), &mut batch);
-        self.saved = if self.bulk.is_empty() { 0 } else { share.saturating_sub(bulk) };
+        let due = if self.interactive.is_empty() || self.bulk.is_empty() { 0 } else { self.saved + budget / 4 };
+        let has_saved_enough = self.saved > 0 && self.bulk.peek().is_some_and(|slice| slice.cost() <= due);
+        let first = if has_saved_enough { take(&mut self.bulk, due, budget, &mut batch) } else { 0 };
+        let room = if has_saved_enough { budget.saturating_sub(first) } else { budget - due.min(budget / 4) };
+        let used = first + take(&mut self.interactive, usize::MAX, room, &mut batch);
+        let bulk = take(&mut self.bulk, usize::MAX, budget.saturating_sub(used), &mut batch);
+        take(&mut self.interactive, usize::MAX, budget.saturating_sub(used + bulk), &mut batch);
+        self.saved = if self.bulk.is_empty() { 0 } else { due.saturating_sub(first + bulk) };
         for line in [&mut self.interactive, &mut self.bulk] {
             line.rotate(|slice| mem::take(&mut slice.served));
         }

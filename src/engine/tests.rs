@@ -110,6 +110,27 @@ fn in_the_smallest_batches_bulk_work_has_its_quarter_too() {
 }
 
 #[test]
+fn a_window_that_leaves_no_quarter_is_not_kept_waiting() {
+    let mut queue = Queue::new(128);
+    let mut replies = Vec::new();
+    for (lane, sentences, documents) in [(Lane::Bulk, 4, 60), (Lane::Interactive, 60, 3)] {
+        for _ in 0..documents {
+            let (job, reply) = read(document("", sentences), ticket("a", lane));
+            queue.push(job);
+            replies.push(reply);
+        }
+    }
+    let mut batches = HashMap::from([(Lane::Interactive, 0), (Lane::Bulk, 0)]);
+    for _ in 0..8 {
+        for slice in queue.next_batch().unwrap().slices {
+            assert!(slice.job.ticket.lane == Lane::Bulk || slice.tokens() > 96, "{}", slice.tokens());
+            *batches.get_mut(&slice.job.ticket.lane).unwrap() += 1;
+        }
+    }
+    assert!(batches.values().all(|&batches| batches >= 3), "{batches:?}");
+}
+
+#[test]
 fn a_document_has_one_slice_of_a_batch() {
     let mut queue = Queue::new(BATCH_TOKENS);
     let (jobs, _replies): (Vec<_>, Vec<_>) =

@@ -30,7 +30,13 @@ const ENCODING: &str = "grpc-encoding";
 const ZSTD_WINDOW_LOG: u32 = 23;
 
 /// Bytes that a decoder takes by itself: tables, and a buffer on either side.
-const DECODER: usize = 256 << 10;
+const DECODER: usize = 512 << 10;
+
+/// Bytes of what is compressed that are taken in at a time: few, since each four may become 128 KiB.
+const BITE: usize = 64;
+
+/// Bytes that a message may grow by before others have their turn on this thread.
+const TURN: usize = 1 << 20;
 
 /// Puts [`Decompress`] around a service.
 #[derive(Debug, Clone)]
@@ -142,8 +148,18 @@ enum State {
     Prefix { bytes: [u8; PREFIX], have: usize },
     /// It is as it should be.
     Plain { missing: usize },
-    /// It is being decompressed.
-    Compressed { missing: usize, decoder: Box<Decoder> },
+    /// It is being decompressed; it was so long when its turn began.
+    Compressed { missing: usize, decoder: Box<Decoder>, before: usize },
+}
+
+/// What came of some data.
+enum Step {
+    /// Something to hand on.
+    Ready(Bytes),
+    /// All is taken in.
+    Hungry,
+    /// There is more to do, but others wait for the thread.
+    Busy,
 }
 
 impl Default for State {
@@ -157,18 +173,18 @@ impl Messages {
         Self { inner, encoding, room, unread: Bytes::new(), state: State::default(), handed_on: None }
     }
 
-    /// Takes in what is unread, up to something that can be handed on; `None` if all is taken in.
-    fn advance(&mut self) -> Result<Option<Bytes>, Status> {
+    /// Takes in what is unread, up to something that can be handed on.
+    fn advance(&mut self) -> Result<Step, Status> {
         loop {
             match &mut self.state {
                 State::Prefix { have: PREFIX, .. } => {
                     if let Some(prefix) = self.begin()? {
-                        return Ok(Some(prefix));
+                        return Ok(Step::Ready(prefix));
                     }
                 }
                 State::Plain { missing: 0 } => self.state = State::default(),
                 State::Compressed { missing: 0, .. } => return self.finish(),
-                _ if self.unread.is_empty() => return Ok(None),
+                _ if self.unread.is_empty() => return Ok(Step::Hungry),
                 State::Prefix { bytes, have } => {
                     let own = self.unread.split_to(self.unread.len().min(PREFIX - *have));
                     bytes[*have..*have + own.len()].copy_from_slice(&own);
@@ -177,12 +193,16 @@ impl Messages {
                 State::Plain { missing } => {
                     let own = self.unread.split_to(self.unread.len().min(*missing));
                     *missing -= own.len();
-                    return Ok(Some(own));
+                    return Ok(Step::Ready(own));
                 }
-                State::Compressed { missing, decoder } => {
-                    let own = self.unread.split_to(self.unread.len().min(*missing));
+                State::Compressed { missing, decoder, before } => {
+                    let own = self.unread.split_to(self.unread.len().min(*missing).min(BITE));
                     *missing -= own.len();
                     decoder.write(&own)?;
+                    if decoder.len() - *before > TURN {
+                        *before = decoder.len();
+                        return Ok(Step::Busy);
+                    }
                 }
             }
         }
@@ -197,17 +217,20 @@ impl Messages {
             self.state = State::Plain { missing };
             return Ok(Some(Bytes::copy_from_slice(&bytes)));
         }
+        if missing > self.room.limit {
+            return Err(too_long(self.room.limit));
+        }
         let decoder = Box::new(Decoder::new(self.encoding, self.room.clone())?);
-        self.state = State::Compressed { missing, decoder };
+        self.state = State::Compressed { missing, decoder, before: 0 };
         Ok(None)
     }
 
     /// Hands a message on that is decompressed.
-    fn finish(&mut self) -> Result<Option<Bytes>, Status> {
-        let State::Compressed { decoder, .. } = mem::take(&mut self.state) else { return Ok(None) };
+    fn finish(&mut self) -> Result<Step, Status> {
+        let State::Compressed { decoder, .. } = mem::take(&mut self.state) else { return Ok(Step::Hungry) };
         let (message, held) = decoder.finish()?;
         self.handed_on = Some(held);
-        Ok(Some(message))
+        Ok(Step::Ready(message))
     }
 
     /// Whether no message has begun that has not ended.
@@ -224,8 +247,13 @@ impl http_body::Body for Messages {
         let this = &mut *self;
         this.handed_on = None;
         loop {
-            if let Some(data) = this.advance()? {
-                return Poll::Ready(Some(Ok(Frame::data(data))));
+            match this.advance()? {
+                Step::Ready(data) => return Poll::Ready(Some(Ok(Frame::data(data)))),
+                Step::Hungry => {}
+                Step::Busy => {
+                    context.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
             }
             match ready!(Pin::new(&mut this.inner).poll_frame(context)).map(|frame| frame.map(Frame::into_data)) {
                 Some(Ok(Ok(data))) => this.unread = data,
@@ -266,6 +294,14 @@ impl Decoder {
         }
     }
 
+    /// How long the message is so far.
+    fn len(&self) -> usize {
+        match self {
+            Self::Gzip(decoder) => decoder.get_ref().bytes.len(),
+            Self::Zstd(decoder) => decoder.writer().bytes.len(),
+        }
+    }
+
     /// Takes in a piece of what is compressed.
     fn write(&mut self, data: &[u8]) -> Result<(), Status> {
         let written = match self {
@@ -300,6 +336,10 @@ fn told(encoding: Encoding, error: io::Error) -> Status {
     })
 }
 
+fn too_long(limit: usize) -> Status {
+    Status::out_of_range(format!("the message is longer than {limit} bytes, or becomes so when it is decompressed"))
+}
+
 /// A message that grows as far as there is room. Errors are a [`Status`].
 struct Output {
     /// The prefix, filled in at the end, and the message.
@@ -307,12 +347,14 @@ struct Output {
     encoding: Encoding,
     room: Room,
     held: Held,
+    /// There was no room: nothing more is asked for, though a decoder that is dropped tries to.
+    is_over: bool,
 }
 
 impl Output {
     fn new(encoding: Encoding, room: Room) -> Result<Self, Status> {
         let held = hold::room(&room.memory, &room.tenant, DECODER)?;
-        Ok(Self { bytes: vec![0; PREFIX], encoding, room, held })
+        Ok(Self { bytes: vec![0; PREFIX], encoding, room, held, is_over: false })
     }
 
     /// Makes room for so many bytes more.
@@ -320,8 +362,7 @@ impl Output {
         let (old, needed, most) =
             (self.bytes.capacity(), self.bytes.len() + more, self.room.limit.saturating_add(PREFIX));
         if needed > most {
-            let limit = self.room.limit;
-            return Err(Status::out_of_range(format!("the decompressed message is longer than {limit} bytes")));
+            return Err(too_long(self.room.limit));
         }
         if needed > old {
             let new = needed.max(old.saturating_mul(2)).min(most);
@@ -335,7 +376,8 @@ impl Output {
 
     fn into_message(self) -> (Bytes, Held) {
         let Self { mut bytes, mut held, .. } = self;
-        held.resize(bytes.capacity());
+        bytes.shrink_to_fit();
+        held.resize(bytes.len());
         // Both the limit and the length in a prefix are below 4 GiB.
         let length = u32::try_from(bytes.len() - PREFIX).unwrap_or(u32::MAX);
         bytes[1..PREFIX].copy_from_slice(&length.to_be_bytes());
@@ -345,7 +387,13 @@ impl Output {
 
 impl Write for Output {
     fn write(&mut self, data: &[u8]) -> io::Result<usize> {
-        self.grow(data.len()).map_err(io::Error::other)?;
+        if self.is_over {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        self.grow(data.len()).map_err(|status| {
+            self.is_over = true;
+            io::Error::other(status)
+        })?;
         self.bytes.extend_from_slice(data);
         Ok(data.len())
     }

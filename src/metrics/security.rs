@@ -2,7 +2,7 @@
 
 use metrics::{Unit, counter, describe_counter, describe_gauge, gauge};
 
-use super::Outcome;
+use super::{Outcome, Scarce};
 
 pub(super) fn describe() {
     describe_counter!("rasid_unauthenticated_total", Unit::Count, "Calls refused for want of a valid key, by reason.");
@@ -46,8 +46,11 @@ pub(super) fn begin() {
     }
 }
 
-/// Somebody of this name may call: begins what an alert watches of their documents.
+/// Somebody of this name may call: begins what alerts watch of their documents and calls.
 pub fn caller(key: &str) {
+    for scarce in [Scarce::Queue, Scarce::Memory] {
+        counter!("rasid_refused_total", "reason" => scarce.name(), "key" => key.to_owned()).increment(0);
+    }
     counter!("rasid_documents_total", "outcome" => Outcome::Defect.name(), "key" => key.to_owned()).increment(0);
 }
 
