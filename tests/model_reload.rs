@@ -19,7 +19,9 @@ use futures_util::{StreamExt, stream};
 use rasid::{
     engine::{EngineConfig, Lane, ModelHost, ModelLoader, ReloadError, Tenant, Ticket},
     model::{Bundle, ModelError},
-    proto::v1::{self, document_result::Outcome, stream_tag_request::Message},
+    proto::v1::{
+        self, document_result::Outcome, stream_tag_request::Message, tagger_service_client::TaggerServiceClient,
+    },
     tagger::{TagOptions, Tagger, TaggerConfig},
 };
 use support::{
@@ -224,6 +226,32 @@ async fn under_load_every_document_is_answered_once_by_the_model_it_names() {
     wait_for_encoders(server.id(), 1).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_takes_no_results_keeps_neither_the_old_model_nor_room_in_the_queue() {
+    const DOCUMENTS: usize = 30;
+    let (old, new) = (version("1.0.0"), version("2.0.0"));
+    let current = Current::new(old.path());
+    // Room for some ten of the documents at a time.
+    let server = Process::start(&["--model", &current.path(), "--max-queued-tokens", "4096"]).await;
+    let endpoint = Channel::from_shared(format!("http://{}", server.address)).unwrap().initial_stream_window_size(1024);
+    let mut client = TaggerServiceClient::new(endpoint.connect().await.unwrap());
+    let documents = (0..DOCUMENTS).map(|_| message(Message::Document(text(&"The army met in Baghdad. ".repeat(40)))));
+    let sent = stream::iter(documents).chain(stream::pending());
+    let mut results = client.stream_tag(sent).await.unwrap().into_inner();
+
+    // What it takes in is answered all the same, and waits in memory that is counted.
+    server.wait_for("rasid_documents_total{outcome=\"answered\",key=\"anonymous\"}", DOCUMENTS as f64).await;
+    assert_eq!(server.wait_for("rasid_queue_tokens", 0.0).await["rasid_queue_tokens"], 0.0);
+    current.set(new.path());
+    server.signal("HUP");
+    server.wait_for(&reloads("replaced"), 1.0).await;
+    wait_for_encoders(server.id(), 1).await;
+    for index in 0..DOCUMENTS {
+        let result = results.next().await.unwrap().unwrap().result.unwrap();
+        assert_eq!((result.index, result.model.unwrap().version.as_str()), (index as u64, "1.0.0"));
+    }
+}
+
 /// Loads one bundle after the other; says when it begins, and goes on when it is told to.
 struct Told {
     bundles: Mutex<Vec<TempDir>>,
@@ -261,13 +289,8 @@ async fn a_second_reload_is_refused_and_accepted_work_is_finished_by_the_old_mod
     let plan = Arc::new(engine.tagger().plan(&TagOptions::default()).unwrap());
     let ticket = Ticket { tenant: Tenant::anonymous(), lane: Lane::Bulk, deadline: None };
     let document = rasid::text::Document { text: "The army met in Baghdad. ".repeat(400), ..Default::default() };
-    let accepted = tokio::spawn({
-        let engine = Arc::clone(&engine);
-        async move { engine.tag(document, plan, &ticket).await }
-    });
-    while host.load().admitted_documents == 0 {
-        tokio::task::yield_now().await;
-    }
+    let place = host.admit(document.bytes(), &ticket).await.unwrap();
+    let accepted = tokio::spawn(Arc::clone(&engine).tag(document, plan, place));
     let running = reload(&host);
     tokio::task::spawn_blocking(move || (begins.recv(), begins.recv())).await.unwrap().1.unwrap();
     assert!(matches!(reload(&host).await.unwrap(), Err(ReloadError::Busy)));

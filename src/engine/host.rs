@@ -9,7 +9,10 @@ use arc_swap::ArcSwapOption;
 use parking_lot::Mutex;
 use thiserror::Error;
 
-use super::{Engine, EngineConfig, Memory, StartError, TenantLoad, admission::Admission, drain::DrainRate};
+use super::{
+    Engine, EngineConfig, EngineError, Memory, Place, StartError, Tenant, TenantLoad, Ticket, admission::Admission,
+    drain::DrainRate,
+};
 use crate::{
     metrics,
     model::{Bundle, Manifest, ModelError},
@@ -34,7 +37,7 @@ pub trait ModelLoader: Send + Sync + 'static {
 /// Holds the engine with the current model and puts another in its place.
 ///
 /// The bounds on tokens and bytes are the host's: two engines side by side share them. Whoever has got an engine keeps it for as long
-/// as it holds the `Arc`; when the last has let go of an old one, its threads end and its memory is given back.
+/// as it holds the `Arc`; when the last has let go of an old one, its threads answer what they have and end, and its memory is given back.
 pub struct ModelHost {
     current: ArcSwapOption<Engine>,
     loader: Box<dyn ModelLoader>,
@@ -49,9 +52,9 @@ pub struct ModelHost {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Reload {
     /// The model before; none if this was the first.
-    pub old: Option<Manifest>,
+    pub old: Option<Arc<Manifest>>,
     /// The model that answers now. Of the same revision as the old one: nothing was loaded.
-    pub new: Manifest,
+    pub new: Arc<Manifest>,
 }
 
 impl Reload {
@@ -139,6 +142,29 @@ impl ModelHost {
         self.current.load_full()
     }
 
+    /// Finds a document of so many bytes its place in the engine. Until it has one it holds no model: the current one is to be asked for
+    /// then, since the one before may have been replaced.
+    ///
+    /// # Errors
+    /// [`EngineError::QueueFull`], only in [`Lane::Interactive`](super::Lane::Interactive), other lanes wait for room;
+    /// [`EngineError::DeadlineExceeded`].
+    pub async fn admit(&self, bytes: usize, ticket: &Ticket) -> Result<Place, EngineError> {
+        Place::find(&self.admission, bytes, ticket).await
+    }
+
+    /// Refuses at once if bulk work of a tenant already waits for room.
+    ///
+    /// # Errors
+    /// [`EngineError::QueueFull`].
+    pub fn check_room(&self, tenant: &Tenant) -> Result<(), EngineError> {
+        self.admission.check_room(tenant)
+    }
+
+    /// Most tokens waiting or being worked on.
+    pub fn max_queued_tokens(&self) -> usize {
+        self.admission.capacity()
+    }
+
     /// What calls may hold.
     pub fn memory(&self) -> &Memory {
         &self.memory
@@ -157,7 +183,7 @@ impl ModelHost {
         match &result {
             Ok(reload) => {
                 metrics::model_loaded();
-                let Manifest { name, version, revision, .. } = &reload.new;
+                let Manifest { name, version, revision, .. } = &*reload.new;
                 tracing::info!(name, version, revision, "model {}", reload.result());
             }
             Err(error) => tracing::error!(%error, "the model cannot be loaded"),
@@ -166,13 +192,13 @@ impl ModelHost {
     }
 
     fn replace(&self) -> Result<Reload, ReloadError> {
-        let old = self.current().map(|engine| engine.tagger().manifest().clone());
+        let old = self.current().map(|engine| Arc::clone(engine.tagger().manifest()));
         let bundle = self.loader.open()?;
         if let Some(old) = old.as_ref().filter(|old| old.revision == bundle.manifest().revision) {
-            return Ok(Reload { old: Some(old.clone()), new: old.clone() });
+            return Ok(Reload { old: Some(Arc::clone(old)), new: Arc::clone(old) });
         }
-        let engine = Engine::behind(self.admission.clone(), self.loader.tagger(bundle)?, self.config)?;
-        let new = engine.tagger().manifest().clone();
+        let engine = Engine::start(self.loader.tagger(bundle)?, self.admission.drain(), self.config)?;
+        let new = Arc::clone(engine.tagger().manifest());
         self.current.store(Some(Arc::new(engine)));
         if let Some(old) = &old {
             metrics::model(&old.name, &old.version, &old.revision, false);

@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use tokio::{sync::oneshot, time::Instant};
 use tracing::{Span, debug_span};
 
-use super::{EngineError, Ticket, admission::Permit, drain::estimate, fault, turns::Cost};
+use super::{EngineError, Lane, Ticket, admission::Permit, drain::estimate, fault, turns::Cost};
 use crate::{
     metrics::{self, Unwanted},
     tagger::{Analysis, DocumentError, DocumentScores, InferenceError, Plan, Reading, Tagger, WindowScores},
@@ -54,6 +54,12 @@ pub struct StageTimings {
     pub queue: Duration,
     /// The batches that held its windows.
     pub inference: Duration,
+}
+
+impl StageTimings {
+    pub(super) fn record(&self, lane: Lane) {
+        metrics::stages(lane.name(), self.total, self.tokenize, self.queue, self.inference);
+    }
 }
 
 impl Job {

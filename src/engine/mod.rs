@@ -1,7 +1,7 @@
 //! The tagger behind a queue: many callers, few threads, batches over all of them.
 //!
-//! A document is admitted (by the tokens it will probably have, so that waiting work is bounded), read on its lane's reading thread, queued
-//! as windows, encoded next to other documents' windows on an encoding thread, and answered. Nothing of this runs on the
+//! A document finds its place (by the tokens it will probably have, so that waiting work is bounded), is read on its lane's reading
+//! thread, queued as windows, encoded next to other documents' windows on an encoding thread, and answered. Nothing of this runs on the
 //! caller's async runtime. Work whose caller has gone or whose deadline has passed is dropped at every step.
 
 mod admission;
@@ -11,6 +11,7 @@ mod fault;
 mod host;
 mod job;
 mod memory;
+mod place;
 mod queue;
 mod shares;
 #[cfg(test)]
@@ -24,16 +25,17 @@ use std::{sync::Arc, time::Duration};
 use thiserror::Error;
 use tokio::{sync::oneshot, time::Instant};
 
-use self::{admission::Admission, drain::DrainRate, job::Job, workers::Workers};
 pub use self::{
     admission::TenantLoad,
     host::{Load, ModelHost, ModelLoader, Reload, ReloadError},
     job::{Answer, StageTimings},
     memory::{Held, Memory},
+    place::Place,
     ticket::{Lane, Tenant, Ticket},
 };
+use self::{drain::DrainRate, job::Job, workers::Workers};
 use crate::{
-    metrics::{self, Outcome},
+    metrics::Outcome,
     tagger::{DocumentError, Plan, TagOptions, Tagger},
     text::Document,
 };
@@ -90,27 +92,18 @@ pub enum EngineError {
 #[derive(Debug)]
 pub struct Engine {
     tagger: Arc<Tagger>,
-    admission: Admission,
     workers: Workers,
 }
 
 impl Engine {
     /// Starts the threads and runs the model once, so that the first caller does not wait for cold memory.
-    ///
-    /// # Errors
-    /// If a thread cannot be started or the model does not run.
-    pub fn start(tagger: Tagger, config: EngineConfig) -> Result<Self, StartError> {
-        Self::behind(Admission::new(config.max_queued_tokens, DrainRate::default()), tagger, config)
-    }
-
-    /// An engine behind an admission that others may share.
-    fn behind(admission: Admission, tagger: Tagger, config: EngineConfig) -> Result<Self, StartError> {
+    fn start(tagger: Tagger, drain: &DrainRate, config: EngineConfig) -> Result<Self, StartError> {
         let tagger = Arc::new(tagger);
         let started = Instant::now();
         let tokens = warm_up(&tagger)?;
-        admission.drain().begin(tokens, started.elapsed());
-        let workers = Workers::start(&tagger, admission.drain(), config)?;
-        Ok(Self { tagger, admission, workers })
+        drain.begin(tokens, started.elapsed());
+        let workers = Workers::start(&tagger, drain, config)?;
+        Ok(Self { tagger, workers })
     }
 
     /// The tagger.
@@ -118,77 +111,42 @@ impl Engine {
         &self.tagger
     }
 
-    /// Most tokens waiting or being worked on.
-    pub fn max_queued_tokens(&self) -> usize {
-        self.admission.capacity()
-    }
-
-    /// Refuses at once if bulk work of a tenant already waits for room.
+    /// Analyses a document that has its place. Dropping the future drops the work. Whoever waits for the answer does not hold the engine.
     ///
     /// # Errors
-    /// [`EngineError::QueueFull`].
-    pub fn check_room(&self, tenant: &Tenant) -> Result<(), EngineError> {
-        self.admission.check_room(tenant)
-    }
-
-    /// Analyses one document. Dropping the future drops the work.
-    ///
-    /// # Errors
-    /// [`EngineError`]; `QueueFull` only in [`Lane::Interactive`], other lanes wait for room.
-    pub async fn tag(&self, document: Document, plan: Arc<Plan>, ticket: &Ticket) -> Result<Answer, EngineError> {
-        let mut entry = Entry::new(ticket.tenant.clone());
-        let work = self.work(document, plan, ticket);
-        let result = match ticket.deadline {
-            Some(deadline) if deadline <= Instant::now() => Err(EngineError::DeadlineExceeded),
-            Some(deadline) => {
-                tokio::time::timeout_at(deadline, work).await.unwrap_or(Err(EngineError::DeadlineExceeded))
-            }
-            None => work.await,
-        };
-        entry.outcome = match &result {
-            Ok(answer) => {
-                answer.timings.record(ticket.lane);
-                Outcome::Answered
-            }
-            Err(error) => error.outcome(),
-        };
+    /// [`EngineError`], but for what there is no room for.
+    pub async fn tag(
+        self: Arc<Self>,
+        document: Document,
+        plan: Arc<Plan>,
+        place: Place,
+    ) -> Result<Answer, EngineError> {
+        let Place { entry, permit, ticket, arrived } = place;
+        let (lane, deadline) = (ticket.lane, ticket.deadline);
+        let (reply, answer) = oneshot::channel();
+        let span = tracing::debug_span!("document", lane = lane.name(), bytes = document.bytes());
+        self.workers.submit(Job { document: Arc::new(document), plan, ticket, arrived, reply, permit, span });
+        drop(self);
+        // A thread answers what it has, unless it panicked outside of what is caught for each document.
+        let answer = async { answer.await.unwrap_or(Err(EngineError::Panicked)) };
+        let result = in_time(deadline, answer).await;
+        if let Ok(answer) = &result {
+            answer.timings.record(lane);
+        }
+        entry.close(result.as_ref().map_or_else(EngineError::outcome, |_| Outcome::Answered));
         result
     }
-
-    async fn work(&self, document: Document, plan: Arc<Plan>, ticket: &Ticket) -> Result<Answer, EngineError> {
-        let arrived = Instant::now();
-        let permit = self.admission.admit(document.bytes(), ticket).await?;
-        let (reply, answer) = oneshot::channel();
-        let span = tracing::debug_span!("document", lane = ticket.lane.name(), bytes = document.bytes());
-        let (document, ticket) = (Arc::new(document), ticket.clone());
-        self.workers.submit(Job { document, plan, ticket, arrived, reply, permit, span });
-        // A thread answers what it has, unless it panicked outside of what is caught for each document.
-        answer.await.map_err(|_| EngineError::Panicked)?
-    }
 }
 
-/// A document in the books: it is counted when it comes, and once when it goes, as cancelled if that is before its answer.
-struct Entry {
-    tenant: Tenant,
-    outcome: Outcome,
-}
-
-impl Entry {
-    fn new(tenant: Tenant) -> Self {
-        metrics::document_received(tenant.label());
-        Self { tenant, outcome: Outcome::Cancelled }
-    }
-}
-
-impl Drop for Entry {
-    fn drop(&mut self) {
-        metrics::document(self.outcome, self.tenant.label());
-    }
-}
-
-impl StageTimings {
-    fn record(&self, lane: Lane) {
-        metrics::stages(lane.name(), self.total, self.tokenize, self.queue, self.inference);
+/// What comes of some work before its deadline.
+async fn in_time<T>(
+    deadline: Option<Instant>,
+    work: impl Future<Output = Result<T, EngineError>>,
+) -> Result<T, EngineError> {
+    match deadline {
+        Some(deadline) if deadline <= Instant::now() => Err(EngineError::DeadlineExceeded),
+        Some(deadline) => tokio::time::timeout_at(deadline, work).await.unwrap_or(Err(EngineError::DeadlineExceeded)),
+        None => work.await,
     }
 }
 

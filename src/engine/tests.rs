@@ -7,6 +7,7 @@ use futures_util::{FutureExt, future::join_all};
 use proptest::prelude::*;
 
 use super::{
+    admission::Admission,
     job::ActiveJob,
     queue::{Batch, Queue},
     *,
@@ -200,9 +201,28 @@ proptest! {
     }
 }
 
+/// An engine behind an admission of its own.
+struct Running {
+    engine: Arc<Engine>,
+    admission: Admission,
+}
+
+impl Running {
+    fn start() -> Self {
+        let (config, drain) = (EngineConfig::default(), DrainRate::default());
+        let engine = Arc::new(Engine::start(load(), &drain, config).unwrap());
+        Self { engine, admission: Admission::new(config.max_queued_tokens, drain) }
+    }
+
+    async fn tag(&self, document: Document, plan: Arc<Plan>, ticket: &Ticket) -> Result<Answer, EngineError> {
+        let place = Place::find(&self.admission, document.bytes(), ticket).await?;
+        Arc::clone(&self.engine).tag(document, plan, place).await
+    }
+}
+
 #[tokio::test]
 async fn a_panic_over_a_document_is_its_own_and_the_threads_go_on() {
-    let engine = Engine::start(load(), EngineConfig::default()).unwrap();
+    let engine = Running::start();
     for lane in [Lane::Interactive, Lane::Bulk] {
         for step in ["read", "encode", "finish"] {
             let bad = format!("panic in {step}");
@@ -224,7 +244,7 @@ async fn a_panic_over_a_document_is_its_own_and_the_threads_go_on() {
 
 #[tokio::test]
 async fn a_panic_between_documents_ends_no_thread() {
-    let engine = Engine::start(load(), EngineConfig::default()).unwrap();
+    let engine = Running::start();
     for lane in [Lane::Interactive, Lane::Bulk] {
         for step in ["turn", "batch"] {
             let bad = document(&format!("panic in {step}"), 3);
@@ -238,7 +258,7 @@ async fn a_panic_between_documents_ends_no_thread() {
 
 #[tokio::test]
 async fn advice_is_measured_before_the_first_document() {
-    let engine = Engine::start(load(), EngineConfig::default()).unwrap();
+    let engine = Running::start();
     // A batch takes some tenths of a second, of which the warm-up was one.
     let advice = engine.admission.drain().retry_after(100 * BATCH_TOKENS);
     assert!(advice > Duration::from_millis(500), "{advice:?}");
@@ -246,7 +266,7 @@ async fn advice_is_measured_before_the_first_document() {
 
 #[tokio::test]
 async fn an_expired_document_is_said_to_be_late_wherever_it_is_found() {
-    let engine = Engine::start(load(), EngineConfig::default()).unwrap();
+    let engine = Running::start();
     for lane in [Lane::Interactive, Lane::Bulk] {
         for wait in [0, 5, 40] {
             let deadline = Some(Instant::now() + Duration::from_millis(wait));
@@ -254,4 +274,16 @@ async fn an_expired_document_is_said_to_be_late_wherever_it_is_found() {
             assert!(matches!(late, Err(EngineError::DeadlineExceeded)), "{late:?}");
         }
     }
+}
+
+#[tokio::test]
+async fn who_waits_for_an_answer_holds_no_engine() {
+    let Running { engine, admission } = Running::start();
+    let document = document("", 2000);
+    let place = Place::find(&admission, document.bytes(), &ticket("a", Lane::Bulk)).await.unwrap();
+    let current = Arc::downgrade(&engine);
+    let mut answer = Box::pin(engine.tag(document, plan(), place));
+    assert!(answer.as_mut().now_or_never().is_none());
+    assert!(current.upgrade().is_none(), "it is held by who waits");
+    assert!(answer.await.is_ok(), "its threads answer what they have before they end");
 }

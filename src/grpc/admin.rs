@@ -44,7 +44,7 @@ impl AdminService for Admin {
         note_caller(&request);
         let reload = reload::reload(&self.shared).await.map_err(CallError::from)?;
         Ok(Response::new(v1::ReloadModelResponse {
-            old_model: reload.old.as_ref().map(response::model_descriptor),
+            old_model: reload.old.as_deref().map(response::model_descriptor),
             new_model: Some(response::model_descriptor(&reload.new)),
         }))
     }

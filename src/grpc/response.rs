@@ -114,7 +114,7 @@ pub fn model_info(engine: &Engine, shared: &Shared) -> v1::GetModelInfoResponse 
             max_request_bytes: shared.max_request_bytes as u64,
             max_window_tokens: count(manifest.window.tokens),
             max_in_flight_documents: count(shared.max_in_flight),
-            max_queued_tokens: count(engine.max_queued_tokens()),
+            max_queued_tokens: count(shared.host.max_queued_tokens()),
         }),
         embedding_size: count(manifest.encoder.hidden_size),
         server_version: env!("CARGO_PKG_VERSION").to_owned(),

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{
-    call::{Call, answer_bytes, document_bytes, ticket},
+    call::{Call, answer_bytes, document_bytes, item_path, ticket},
     limits::Allowance,
     response,
     shared::Shared,
@@ -41,17 +41,18 @@ impl TaggerService for Tagging {
         let engine = self.shared.engine()?;
         let (ticket, allowance) = (ticket(&request, Lane::Interactive), Allowance::of(&request));
         let v1::TagRequest { document, options } = request.into_inner();
-        let call = Call::new(&engine, options, ticket)?;
+        let call = Call::new(options, ticket)?;
+        let plan = call.plan(&engine)?;
         let missing = || CallError::Field { field: "document".to_owned(), problem: "is required".to_owned() };
         let document = document.ok_or_else(missing)?;
         allowance.take(1)?;
         let mut held = self.shared.hold(&call.ticket.tenant, document_bytes(&document), "document")?;
-        let (analysis, timings) = call.tag(&engine, document, "document".to_owned()).await?;
-        let response = v1::TagResponse {
-            analysis: Some(analysis),
-            model: Some(response::model_descriptor(engine.tagger().manifest())),
-            timings: Some(response::timings(timings)),
-        };
+        let (document, path) = (document.into(), "document".to_owned());
+        let place = call.admit(&self.shared.host, &document, &path).await?;
+        let model = response::model_descriptor(engine.tagger().manifest());
+        let (analysis, timings) = call.tag((engine, plan), document, path, place).await?;
+        let response =
+            v1::TagResponse { analysis: Some(analysis), model: Some(model), timings: Some(response::timings(timings)) };
         held.resize(answer_bytes(&response));
         Ok(until_sent(response, held))
     }
@@ -62,17 +63,21 @@ impl TaggerService for Tagging {
         let (ticket, allowance) = (ticket(&request, Lane::Bulk), Allowance::of(&request));
         let request = request.into_inner();
         check_batch(&request, &self.shared)?;
-        let call = &Call::new(&engine, request.options, ticket)?;
-        let tenant = &call.ticket.tenant;
-        engine.check_room(tenant).map_err(|source| CallError::Engine { path: "documents".to_owned(), source })?;
+        let call = &Call::new(request.options, ticket)?;
+        // One model for all of a batch, which therefore holds it.
+        let model = &(Arc::clone(&engine), call.plan(&engine)?);
+        let (host, tenant) = (&self.shared.host, &call.ticket.tenant);
+        host.check_room(tenant).map_err(|source| CallError::Engine { path: "documents".to_owned(), source })?;
         allowance.take(request.documents.len())?;
         let bytes = request.documents.iter().map(document_bytes).sum();
         let mut held = self.shared.hold(tenant, bytes, "documents")?;
 
         let work = stream::iter(request.documents).enumerate().map(|(index, document)| {
-            let (engine, mut own) = (&engine, held.split(document_bytes(&document)));
+            let mut own = held.split(document_bytes(&document));
             async move {
-                let (result, timings) = call.tag_item(engine, document, index, &mut own).await?;
+                let document = document.into();
+                let place = call.admit(host, &document, &item_path(index)).await?;
+                let (result, timings) = call.tag_item(model.clone(), document, index, place, &mut own).await?;
                 Ok::<_, Status>((result, timings, own))
             }
         });

@@ -17,16 +17,17 @@ use tokio::{
 use tonic::{Status, Streaming};
 
 use super::{
-    call::{Call, document_bytes},
+    call::{Call, Model, document_bytes, item_path},
     idle::Activity,
     limits::Allowance,
-    response,
+    observe, response,
     shared::Shared,
     status::CallError,
 };
 use crate::{
     engine::{Engine, EngineError, Held, Ticket},
     proto::v1::{self, stream_tag_request::Message},
+    tagger::Plan,
 };
 
 /// Bytes that an open stream holds: as much may lie in its window, and in the message that is being looked at.
@@ -104,7 +105,8 @@ async fn open(
         let session = Arc::clone(&session);
         move |(index, document)| Arc::clone(&session).take_in(index, document)
     });
-    let work = arrived.map(move |item| Arc::clone(&session).tag(item));
+    // Of its own: whoever does not take results must not keep the room in the queue that his documents are given meanwhile.
+    let work = arrived.map(move |item| observe::spawn(Arc::clone(&session).tag(item)));
     let results =
         if config.unordered { work.buffer_unordered(in_flight).boxed() } else { work.buffered(in_flight).boxed() };
     let results = results.map_ok(|(response, _)| response);
@@ -148,10 +150,9 @@ fn documents(
 /// What the documents of a stream share.
 struct Session {
     shared: Arc<Shared>,
-    options: Option<v1::TagOptions>,
-    ticket: Ticket,
+    call: Call,
     /// The options as they were checked against a model last. The model is not kept: it may be replaced while the stream is open.
-    checked: Mutex<(Weak<Engine>, Call)>,
+    planned: Mutex<(Weak<Engine>, Arc<Plan>)>,
     room: Arc<Semaphore>,
     allowance: Allowance,
     activity: Activity,
@@ -176,21 +177,21 @@ impl Session {
         activity: Activity,
     ) -> Result<Self, CallError> {
         let engine = shared.engine()?;
-        let call = Call::new(&engine, options.clone(), ticket.clone())?;
-        let (checked, room) = (Mutex::new((Arc::downgrade(&engine), call)), Arc::new(Semaphore::new(MAX_STREAM_BYTES)));
-        Ok(Self { shared, options, ticket, checked, room, allowance, activity, _held: held })
+        let call = Call::new(options, ticket)?;
+        let planned = Mutex::new((Arc::downgrade(&engine), call.plan(&engine)?));
+        let room = Arc::new(Semaphore::new(MAX_STREAM_BYTES));
+        Ok(Self { shared, call, planned, room, allowance, activity, _held: held })
     }
 
     /// The current model, and the options checked against it.
-    fn call(&self) -> Result<(Arc<Engine>, Call), CallError> {
+    fn model(&self) -> Result<Model, CallError> {
         // Documents read before a shutdown are answered.
         let engine = self.shared.host.current().ok_or(CallError::Loading)?;
-        let mut checked = self.checked.lock();
-        if !std::ptr::eq(checked.0.as_ptr(), Arc::as_ptr(&engine)) {
-            let call = Call::new(&engine, self.options.clone(), self.ticket.clone())?;
-            *checked = (Arc::downgrade(&engine), call);
+        let mut planned = self.planned.lock();
+        if !std::ptr::eq(planned.0.as_ptr(), Arc::as_ptr(&engine)) {
+            *planned = (Arc::downgrade(&engine), self.call.plan(&engine)?);
         }
-        Ok((engine, checked.1.clone()))
+        Ok((engine, Arc::clone(&planned.1)))
     }
 
     /// Holds a document's bytes, and waits until the stream has room for it and the key allows it. Meanwhile nothing is read, so that the
@@ -199,7 +200,7 @@ impl Session {
         self.activity.begin();
         let document = document?;
         let bytes = document_bytes(&document);
-        let held = self.shared.hold(&self.ticket.tenant, bytes, &format!("documents[{index}]"))?;
+        let held = self.shared.hold(&self.call.ticket.tenant, bytes, &item_path(index))?;
         let room = Arc::clone(&self.room).acquire_many_owned(bytes.min(MAX_STREAM_BYTES) as u32).await;
         // Nobody closes it.
         let room = room.map_err(|_| CallError::Draining)?;
@@ -210,9 +211,12 @@ impl Session {
     /// What a document holds is given back when its result is taken.
     async fn tag(self: Arc<Self>, item: Result<Item, Status>) -> Result<(v1::StreamTagResponse, Holds), Status> {
         let Item { index, document, mut held, room } = item?;
-        let (engine, call) = self.call()?;
-        let (mut result, timings) = call.tag_item(&engine, document, index, &mut held).await?;
-        result.model = Some(response::model_descriptor(engine.tagger().manifest()));
+        let document = document.into();
+        let place = self.call.admit(&self.shared.host, &document, &item_path(index)).await?;
+        let model = self.model()?;
+        let descriptor = response::model_descriptor(model.0.tagger().manifest());
+        let (mut result, timings) = self.call.tag_item(model, document, index, place, &mut held).await?;
+        result.model = Some(descriptor);
         let response = v1::StreamTagResponse { result: Some(result), timings: Some(response::timings(timings)) };
         Ok((response, Holds { _held: held, _room: room }))
     }

@@ -11,6 +11,8 @@ mod options;
 mod reading;
 mod scores;
 
+use std::sync::Arc;
+
 use candle_core::{Device, Tensor};
 use rayon::prelude::*;
 
@@ -52,7 +54,7 @@ impl Default for TaggerConfig {
 /// A loaded model that tags documents. Cheap to share between threads behind an `Arc`.
 #[derive(Debug)]
 pub struct Tagger {
-    manifest: Manifest,
+    manifest: Arc<Manifest>,
     config: TaggerConfig,
     tokenizer: Tokenizer,
     encoder: Encoder,
@@ -85,12 +87,12 @@ impl Tagger {
             entity_head: EntityHead::load(&mut weights, manifest.tags.len(), shape.hidden_size)?,
             tokenizer,
             config,
-            manifest: bundle.into_manifest(),
+            manifest: Arc::new(bundle.into_manifest()),
         })
     }
 
     /// What the loaded model says of itself.
-    pub fn manifest(&self) -> &Manifest {
+    pub fn manifest(&self) -> &Arc<Manifest> {
         &self.manifest
     }
 

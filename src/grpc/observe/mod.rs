@@ -27,7 +27,7 @@ use tower_service::Service;
 use tracing::{Instrument, Span};
 
 use self::record::{CURRENT, Record};
-pub use self::record::{note_document, note_key, request_id};
+pub use self::record::{note_document, note_key, request_id, spawn};
 use super::status::defect;
 
 /// Puts [`Observe`] around a service.

@@ -2,6 +2,7 @@
 
 use std::{
     net::SocketAddr,
+    panic::resume_unwind,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -11,10 +12,12 @@ use std::{
 use http::Request;
 use parking_lot::Mutex;
 use tokio::time::Instant;
+use tokio_util::task::AbortOnDropHandle;
 use tonic::{
     Code,
     transport::server::{TcpConnectInfo, TlsConnectInfo},
 };
+use tracing::Instrument;
 
 use super::{names, request_id::RequestId, trace_context};
 use crate::metrics;
@@ -43,6 +46,30 @@ pub fn note_document(tokens: Option<usize>) {
             None => record.failed.fetch_add(1, Ordering::Relaxed),
         }
     });
+}
+
+/// Does a part of the current call's work in a task of its own, so that it goes on while the call is not polled. Dropping the future ends it;
+/// a panic goes on in whoever awaits it.
+pub fn spawn<F>(work: F) -> impl Future<Output = F::Output>
+where
+    F: Future<Output: Send> + Send + 'static,
+{
+    let work = work.in_current_span();
+    let task = match CURRENT.try_with(Arc::clone) {
+        Ok(record) => tokio::spawn(CURRENT.scope(record, work)),
+        Err(_) => tokio::spawn(work),
+    };
+    let task = AbortOnDropHandle::new(task);
+    async {
+        match task.await {
+            Ok(output) => output,
+            Err(error) => match error.try_into_panic() {
+                Ok(panic) => resume_unwind(panic),
+                // The runtime ends, and with it whoever waits.
+                Err(_) => std::future::pending().await,
+            },
+        }
+    }
 }
 
 /// The id of the call; outside of a call a new one.
