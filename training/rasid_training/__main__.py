@@ -3,7 +3,6 @@
 import argparse
 import json
 import os
-import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -41,12 +40,6 @@ def prepare(folder: Path, out: Path) -> tuple[model.Network, Tokenizer]:
     return network, plain
 
 
-def read_config(path: Path) -> mixture.Config:
-    """A configuration; one that is `like` another changes some of its values."""
-    config = tomllib.loads(path.read_text("utf-8"))
-    return read_config(path.parent / config.pop("like")) | config if "like" in config else config
-
-
 def main() -> None:
     """Reads the command line and runs."""
     parser = argparse.ArgumentParser(prog="rasid_training", description=__doc__)
@@ -60,7 +53,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     bundle.add_options(parser, required=False)
     arguments = parser.parse_args()
-    config = read_config(arguments.config)
+    config = mixture.read_config(arguments.config)
     config["articles"] = [str(path) for path in arguments.articles]
     arguments.out.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(arguments.threads)

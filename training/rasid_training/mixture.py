@@ -2,6 +2,7 @@
 
 import json
 import random
+import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,10 +17,21 @@ from .windows import Sample, cut, merge
 #: Tokens of a window, special tokens not counted, and how often: most are as serving cuts them, some a whole model window.
 LENGTHS = ((62, 0.15), (126, 0.6), (190, 0.1), (254, 0.1), (510, 0.05))
 
+TRUST = {5: 1.0, 4: 1.0, 3: 0.7, 2: 0.4, None: 1.0}
+
 Config = dict[str, Any]
 """What a file of training/configs says."""
 
-TRUST = {5: 1.0, 4: 1.0, 3: 0.7, 2: 0.4, None: 1.0}
+
+def read_config(path: Path) -> Config:
+    """A configuration; one that is `like` another changes some of its values."""
+    config = tomllib.loads(path.read_text("utf-8"))
+    if "like" not in config:
+        return config
+    other = read_config(path.parent / config.pop("like"))
+    for key, value in config.items():
+        other[key] = other[key] | value if isinstance(value, dict) and key in other else value
+    return other
 
 
 @dataclass
