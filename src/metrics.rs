@@ -87,7 +87,7 @@ fn describe() {
     describe_counter!(
         "rasid_documents_total",
         Unit::Count,
-        "Documents that have left the engine, by outcome and key: each that came, once."
+        "Documents that have left the engine, by outcome and key: each that came, once; answered, whether or not its caller took it."
     );
     describe_counter!(
         "rasid_refused_total",

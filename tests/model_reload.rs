@@ -96,7 +96,8 @@ async fn a_new_model_takes_over_and_the_old_one_goes() {
     let channel = Channel::from_shared(format!("http://{}", server.address)).unwrap().connect().await.unwrap();
     let watch = HealthCheckRequest { service: "rasid.v1.TaggerService".to_owned() };
     let mut states = HealthClient::new(channel).watch(watch).await.unwrap().into_inner();
-    assert_eq!(states.next().await.unwrap().unwrap().status(), ServingStatus::Serving);
+    // Metrics name the model a little before health does.
+    while states.next().await.unwrap().unwrap().status() != ServingStatus::Serving {}
     let mut any = Conversation::open(&server, "").await;
     let mut particular = Conversation::open(&server, "1.0.0").await;
     assert_eq!((any.next().await.unwrap(), particular.next().await.unwrap()), ("1.0.0".to_owned(), "1.0.0".to_owned()));
@@ -122,6 +123,7 @@ async fn a_new_model_takes_over_and_the_old_one_goes() {
     assert_eq!(described.model.unwrap().version, "2.0.0");
     assert_eq!(any.next().await.unwrap(), "2.0.0");
     assert_eq!(particular.next().await.unwrap_err().code(), Code::FailedPrecondition);
+    server.wait_for("rasid_documents_total{outcome=\"failed\",key=\"anonymous\"}", 1.0).await;
     // Health has said nothing all the while: it serves.
     assert!(tokio::time::timeout(Duration::from_millis(100), states.next()).await.is_err());
 }
@@ -235,7 +237,9 @@ async fn a_client_that_takes_no_results_keeps_neither_the_old_model_nor_room_in_
     let server = Process::start(&["--model", &current.path(), "--max-queued-tokens", "4096"]).await;
     let endpoint = Channel::from_shared(format!("http://{}", server.address)).unwrap().initial_stream_window_size(1024);
     let mut client = TaggerServiceClient::new(endpoint.connect().await.unwrap());
-    let documents = (0..DOCUMENTS).map(|_| message(Message::Document(text(&"The army met in Baghdad. ".repeat(40)))));
+    // The first takes long, so that no result comes before all documents have been read.
+    let body = |index| "The army met in Baghdad. ".repeat(if index == 0 { 800 } else { 40 });
+    let documents = (0..DOCUMENTS).map(move |index| message(Message::Document(text(&body(index)))));
     let sent = stream::iter(documents).chain(stream::pending());
     let mut results = client.stream_tag(sent).await.unwrap().into_inner();
 

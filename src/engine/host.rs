@@ -142,8 +142,8 @@ impl ModelHost {
         self.current.load_full()
     }
 
-    /// Finds a document of so many bytes its place in the engine. Until it has one it holds no model: the current one is to be asked for
-    /// then, since the one before may have been replaced.
+    /// Finds a document of so many bytes its place in the engine. Whoever may be answered by any model had better ask for the current one
+    /// afterwards: one that was held meanwhile may have been replaced, and stays in memory for it.
     ///
     /// # Errors
     /// [`EngineError::QueueFull`], only in [`Lane::Interactive`](super::Lane::Interactive), other lanes wait for room;

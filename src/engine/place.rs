@@ -9,7 +9,7 @@ use super::{
 };
 use crate::metrics::{self, Outcome};
 
-/// Room for one document in the engine, whichever model will answer it: who waits for room holds no model. Given back when dropped.
+/// Room for one document in the engine, whichever model will answer it: who waits for room need hold none. Given back when dropped.
 #[derive(Debug)]
 pub struct Place {
     pub(super) entry: Entry,
@@ -29,6 +29,11 @@ impl Place {
                 Err(error)
             }
         }
+    }
+
+    /// Gives it back, since the current model cannot do what is wanted of it.
+    pub fn fail(self) {
+        self.entry.close(Outcome::Failed);
     }
 }
 

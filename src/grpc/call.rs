@@ -19,8 +19,8 @@ use crate::{
     text::{Document, OffsetUnit},
 };
 
-/// What a document takes beside its bytes: its place in lists, its task.
-const DOCUMENT_OVERHEAD: usize = 1 << 10;
+/// What a document takes beside its bytes: its place in lists, its task, and what its answer, which takes its place, will probably take.
+const DOCUMENT_OVERHEAD: usize = 8 << 10;
 
 /// An answer takes so many times its encoded length: names and numbers are short on the wire, and for a moment both forms exist.
 const ANSWER_FACTOR: usize = 4;

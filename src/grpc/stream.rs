@@ -20,7 +20,8 @@ use super::{
     call::{Call, Model, document_bytes, item_path},
     idle::Activity,
     limits::Allowance,
-    observe, response,
+    observe::{self, note_document},
+    response,
     shared::Shared,
     status::CallError,
 };
@@ -33,7 +34,8 @@ use crate::{
 /// Bytes that an open stream holds: as much may lie in its window, and in the message that is being looked at.
 const STREAM_BYTES: usize = 64 << 10;
 
-/// Most bytes of documents and results of one stream: it reads on only below that. A single document may be larger.
+/// Most bytes of documents of one stream, and of what their results will probably take: it reads on only below that. A single document may
+/// be larger.
 const MAX_STREAM_BYTES: usize = 4 << 20;
 
 /// The results of a stream.
@@ -213,7 +215,14 @@ impl Session {
         let Item { index, document, mut held, room } = item?;
         let document = document.into();
         let place = self.call.admit(&self.shared.host, &document, &item_path(index)).await?;
-        let model = self.model()?;
+        let model = match self.model() {
+            Ok(model) => model,
+            Err(error) => {
+                note_document(None);
+                place.fail();
+                return Err(error.into());
+            }
+        };
         let descriptor = response::model_descriptor(model.0.tagger().manifest());
         let (mut result, timings) = self.call.tag_item(model, document, index, place, &mut held).await?;
         result.model = Some(descriptor);

@@ -88,18 +88,17 @@ where
 /// A call in flight; it ends when dropped, as cancelled unless its status was seen.
 #[derive(Debug)]
 struct Observed {
-    record: Arc<Record>,
+    // Before the record, which holds the token: whoever waits for the call finds its span closed.
     span: Span,
+    record: Arc<Record>,
     code: Code,
-    // The last field, so that the span is closed before.
-    _token: TaskTrackerToken,
 }
 
 impl Observed {
     fn of<B>(request: &Request<B>, token: TaskTrackerToken) -> Self {
-        let mut record = Record::of(request);
+        let mut record = Record::of(request, token);
         let span = span::open(&mut record, request.headers());
-        Self { record: Arc::new(record), span, code: Code::Cancelled, _token: token }
+        Self { span, record: Arc::new(record), code: Code::Cancelled }
     }
 
     /// Does a part of the call's work.

@@ -1,6 +1,7 @@
 //! What is known of one call while it runs. Whatever is polled within the call reaches it without being handed it.
 
 use std::{
+    future::{pending, ready},
     net::SocketAddr,
     panic::resume_unwind,
     sync::{
@@ -9,10 +10,11 @@ use std::{
     },
 };
 
+use futures_util::FutureExt;
 use http::Request;
 use parking_lot::Mutex;
 use tokio::time::Instant;
-use tokio_util::task::AbortOnDropHandle;
+use tokio_util::task::{AbortOnDropHandle, task_tracker::TaskTrackerToken};
 use tonic::{
     Code,
     transport::server::{TcpConnectInfo, TlsConnectInfo},
@@ -48,28 +50,33 @@ pub fn note_document(tokens: Option<usize>) {
     });
 }
 
-/// Does a part of the current call's work in a task of its own, so that it goes on while the call is not polled. Dropping the future ends it;
-/// a panic goes on in whoever awaits it.
+/// Begins a part of the current call's work, and goes on with it in a task of its own, even while the call is not polled. Dropping the future
+/// ends it; a panic goes on in whoever awaits it.
 pub fn spawn<F>(work: F) -> impl Future<Output = F::Output>
 where
     F: Future<Output: Send> + Send + 'static,
 {
-    let work = work.in_current_span();
+    let mut work = Box::pin(work.in_current_span());
+    // Tasks run in no order; what is begun here comes to the queue in the order of the call.
+    if let Some(output) = work.as_mut().now_or_never() {
+        return ready(output).left_future();
+    }
     let task = match CURRENT.try_with(Arc::clone) {
         Ok(record) => tokio::spawn(CURRENT.scope(record, work)),
         Err(_) => tokio::spawn(work),
     };
     let task = AbortOnDropHandle::new(task);
-    async {
+    let output = async {
         match task.await {
             Ok(output) => output,
             Err(error) => match error.try_into_panic() {
                 Ok(panic) => resume_unwind(panic),
                 // The runtime ends, and with it whoever waits.
-                Err(_) => std::future::pending().await,
+                Err(_) => pending().await,
             },
         }
-    }
+    };
+    output.right_future()
 }
 
 /// The id of the call; outside of a call a new one.
@@ -94,11 +101,13 @@ pub struct Record {
     documents: AtomicU64,
     failed: AtomicU64,
     tokens: AtomicU64,
+    /// The call is not over while a part of its work has this record.
+    _token: TaskTrackerToken,
 }
 
 impl Record {
     /// What a call's headers and connection tell.
-    pub fn of<B>(request: &Request<B>) -> Self {
+    pub fn of<B>(request: &Request<B>, token: TaskTrackerToken) -> Self {
         let (service, method) = names::method(request.uri().path());
         metrics::request_started(method);
         Self {
@@ -112,6 +121,7 @@ impl Record {
             documents: AtomicU64::new(0),
             failed: AtomicU64::new(0),
             tokens: AtomicU64::new(0),
+            _token: token,
         }
     }
 
