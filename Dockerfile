@@ -3,7 +3,8 @@
 #   docker build -t rasid:0.1.0 .
 #   docker run --read-only --cap-drop ALL --security-opt no-new-privileges -p 50051:50051 -p 9464:9464 rasid
 # For a release, pin both bases by digest: --build-arg RUST=rust@sha256:… --build-arg BASE=debian@sha256:…
-ARG RUST=rust:1.95-slim-bookworm
+# Not the slim one: jemalloc is built with make.
+ARG RUST=rust:1.95-bookworm
 ARG BASE=debian:12.12-slim
 
 FROM ${RUST} AS build
