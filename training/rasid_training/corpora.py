@@ -4,7 +4,7 @@ import gzip
 import hashlib
 import json
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -59,13 +59,19 @@ def entities_of(tags: list[str], spans: list[tuple[int, int]]) -> list[Entity]:
     return found
 
 
-def ner_documents(path: Path, entry: Object) -> Iterator[Document]:
+def added_targets(topics: list[str], covered: Collection[str], added: Sequence[str]) -> list[int]:
+    """What a row says of topics that a user added to the seventeen: unknown unless its set covers them."""
+    return [int(topic in topics) if topic in covered else -1 for topic in added]
+
+
+def ner_documents(path: Path, entry: Object, added: Sequence[str] = ()) -> Iterator[Document]:
     """Sentences of an entity set in natural spacing."""
     misc = "MISC" in entry["annotated_types"] and entry["name"] not in OTHER_MISC
     for row, item in enumerate(lines(path)):
         text, spans = natural(item["tokens"], item["lang"], item.get("space_after"), entry["join"])
         entities = [e for e in entities_of(item["tags"], spans) if misc or e[2] != 3]
-        yield Document(item["lang"], [(text, entities)], True, misc, source=entry["name"], row=row)
+        targets = [-1] * (len(TOPICS) + len(added))
+        yield Document(item["lang"], [(text, entities)], True, misc, targets, source=entry["name"], row=row)
 
 
 def single_label_targets(topics: list[str], covered: list[str]) -> list[int]:
@@ -83,7 +89,7 @@ def single_label_targets(topics: list[str], covered: list[str]) -> list[int]:
     return targets
 
 
-def topic_documents(path: Path, entry: Object) -> Iterator[Document]:
+def topic_documents(path: Path, entry: Object, added: Sequence[str] = ()) -> Iterator[Document]:
     """Texts of a topic set. Rows without a topic are left out: what they are about is unknown."""
     multi = entry["name"] in ("multilabel_silver", "case2021_task2")
     for row, item in enumerate(lines(path)):
@@ -93,18 +99,21 @@ def topic_documents(path: Path, entry: Object) -> Iterator[Document]:
             targets = [int(topic in item["topics"]) for topic in TOPICS]
         else:
             targets = single_label_targets(item["topics"], entry["covered_topics"])
+        targets += added_targets(item["topics"], entry["covered_topics"], added)
         text = item["text"].lower() if entry["name"] == "muc4" else item["text"]
         yield Document(item["lang"], [(text, [])], topics=targets, source=entry["name"], row=row)
 
 
-def articles(path: Path) -> Iterator[Document]:
-    """Annotated articles: every topic and every name is known."""
-    for row, item in enumerate(lines(path)):
+def articles(path: Path, added: Sequence[str] = ()) -> Iterator[Document]:
+    """Annotated articles: every name is known, and every topic, an added one if the file has it at all."""
+    items = list(lines(path))
+    covered = {topic for item in items for topic in item["topics"]}
+    for row, item in enumerate(items):
         fields = []
         for name in ("title", "text"):
             own = [(e["start"], e["end"], ENTITY_TYPES.index(e["type"])) for e in item["entities"] if e["field"] == name]
             fields.append((item[name], sorted(own)))
-        targets = [int(topic in item["topics"]) for topic in TOPICS]
+        targets = [int(topic in item["topics"]) for topic in TOPICS] + added_targets(item["topics"], covered, added)
         yield Document(item["lang"], fields, True, True, targets, source=item["id"], row=row)
 
 

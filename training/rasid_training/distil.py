@@ -1,5 +1,7 @@
 """A smaller network that learns from a larger one: begins with its layers, learns its answers (Sanh et al. 2019)."""
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -12,10 +14,11 @@ Answers = tuple[Tensor, Tensor, Tensor]
 
 def student(teacher: Network, kept: list[int]) -> Network:
     """A network of these layers of the teacher, with its heads and word embeddings."""
-    hidden, layers, heads, feed_forward, positions, epsilon = teacher.shape
+    layers = teacher.shape.num_hidden_layers
     if not kept or sorted(set(kept)) != kept or not 0 <= kept[0] <= kept[-1] < layers:
         raise ValueError(f"kept_layers is {kept}, must be rising numbers from 0 to {layers - 1}")
-    network = Network(teacher.words.weight, hidden, len(kept), heads, feed_forward, positions, epsilon)
+    shape = replace(teacher.shape, num_hidden_layers=len(kept))
+    network = Network(teacher.words.weight, shape, teacher.topic.out_features)
     place = {f"layers.{old}.": f"layers.{new}." for new, old in enumerate(kept)}
     state = {}
     for name, value in teacher.state_dict().items():

@@ -1,6 +1,7 @@
 """Quick scores for the curve of a run, over few held-out texts. What ships is measured by `rasid eval`."""
 
 import random
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -33,7 +34,7 @@ def read(network: Network, samples: list[Sample], budget: int = 8192) -> tuple[l
     """Tag logits window by window for each sample, and topic logits [samples, topics]."""
     order = sorted(range(len(samples)), key=lambda i: max(len(w.ids) for w in samples[i].windows))
     tags: list[list[torch.Tensor]] = [[] for _ in samples]
-    topics = torch.zeros(len(samples), len(TOPICS))
+    topics = torch.zeros(len(samples), network.topic.out_features)
     at = 0
     while at < len(order):
         batch: list[int] = []
@@ -77,14 +78,15 @@ def entity_f1(network: Network, tokenizer: Tokenizer, documents: list[Document])
     return 2 * right / max(1, said + true)
 
 
-def topic_f1(network: Network, tokenizer: Tokenizer, documents: list[Document]) -> dict[str, float]:
+def topic_f1(network: Network, tokenizer: Tokenizer, documents: list[Document], topics: Sequence[str]) -> dict[str, float]:
     """F1 at 0.5 of each topic over whole articles, and their mean."""
     samples = [Sample(cut(tokenizer, d, 126, None), d.topics, False, True, 1.0) for d in documents]
     _, logits = read(network, samples)
-    gold = torch.tensor([sample.topics for sample in samples]) == 1
-    said = logits > 0
+    targets = torch.tensor([sample.topics for sample in samples])
+    gold = targets == 1
+    said = (logits > 0) & (targets >= 0)
     scores = {}
-    for index, topic in enumerate(TOPICS):
+    for index, topic in enumerate(topics):
         right = int((gold[:, index] & said[:, index]).sum())
         scores[topic] = 2 * right / max(1, int(gold[:, index].sum() + said[:, index].sum()))
     return {"macro": sum(scores.values()) / len(scores), **scores}
@@ -118,5 +120,6 @@ def quick(
         if arabic:
             scores["articles.ar"] = round(entity_f1(network, tokenizer, arabic), 3)
         scores["cosine"] = round(embedding_cosine(network, base, tokenizer, corpus.held_out), 3)
-        scores["topics"] = {k: round(v, 2) for k, v in topic_f1(network, tokenizer, corpus.held_out).items()}
+        topics = (*TOPICS, *config["added_topics"])
+        scores["topics"] = {k: round(v, 2) for k, v in topic_f1(network, tokenizer, corpus.held_out, topics).items()}
     return scores

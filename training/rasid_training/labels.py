@@ -51,6 +51,8 @@ RELATED = {
 
 
 def related(topic: str) -> set[str]:
-    """Topics that may go with `topic`, in either direction."""
+    """Topics that may go with `topic`, in either direction. With one that a user added, any of the seventeen may."""
+    if topic not in RELATED:
+        return set(TOPICS)
     own = set(RELATED[topic].split())
     return own | {other for other, names in RELATED.items() if topic in names.split()}

@@ -3,7 +3,7 @@
 import json
 import random
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -58,7 +58,7 @@ def load(config: Config, data: Path) -> Corpus:
     """Reads every set that the configuration's tiers allow, without the texts of test and dev files."""
     entries = json.loads((data / "datasets.json").read_text("utf-8"))
     banned = corpora.forbidden(data, entries)
-    passes = config["passes"]
+    passes, added = config["passes"], config["added_topics"]
     corpus = Corpus()
     for entry in entries:
         if entry["licence_tier"] not in config["tiers"] or entry["split"] not in ("train", "all"):
@@ -69,10 +69,10 @@ def load(config: Config, data: Path) -> Corpus:
             continue
         path = data / entry["file"]
         if task == "articles":
-            add_articles(corpus, path, times)
+            add_articles(corpus, path, times, added)
             continue
         read = corpora.ner_documents if task == "ner" else corpora.topic_documents
-        documents = [d for d in read(path, entry) if corpora.fingerprint(d.fields[0][0]) not in banned]
+        documents = [d for d in read(path, entry, added) if corpora.fingerprint(d.fields[0][0]) not in banned]
         for document in documents:
             document.weight = TRUST[entry.get("trust")] * config["weights"].get(entry["name"], 1.0)
         if name_of(entry) in config["dev_from_train"]:
@@ -83,9 +83,9 @@ def load(config: Config, data: Path) -> Corpus:
         into.append(Source(name_of(entry), documents, times))
     for entry in entries:
         if entry["task"] == "ner" and entry["split"] == "dev" and name_of(entry) in config["dev"]:
-            corpus.dev[name_of(entry)] = list(corpora.ner_documents(data / entry["file"], entry))
+            corpus.dev[name_of(entry)] = list(corpora.ner_documents(data / entry["file"], entry, added))
     for path in config.get("articles", []):
-        add_articles(corpus, Path(path), passes["articles"])
+        add_articles(corpus, Path(path), passes["articles"], added)
     return corpus
 
 
@@ -94,9 +94,9 @@ def name_of(entry: corpora.Object) -> str:
     return f"{entry['name']}.{entry['lang']}"
 
 
-def add_articles(corpus: Corpus, path: Path, times: float) -> None:
+def add_articles(corpus: Corpus, path: Path, times: float, added: Sequence[str]) -> None:
     """Articles go to training but for the sixth that is held out."""
-    documents = list(corpora.articles(path))
+    documents = list(corpora.articles(path, added))
     corpus.held_out += [d for d in documents if corpora.held_out(d.source)]
     corpus.articles.append(Source(path.stem, [d for d in documents if not corpora.held_out(d.source)], times))
 

@@ -5,10 +5,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .base import Shape, Tensors
 from .labels import OUTSIDE_OR_MISC, TAGS, TOPICS
-
-MASK = 250001
-"""Id of `<mask>`."""
 
 
 class Layer(nn.Module):
@@ -39,18 +37,19 @@ class Layer(nn.Module):
 class Network(nn.Module):
     """Encoder and heads. Word embeddings are given as they are on disk and never trained."""
 
-    def __init__(
-        self, words: Tensor, hidden: int, layers: int, heads: int, feed_forward: int, positions: int, epsilon: float = 1e-12
-    ) -> None:
+    def __init__(self, words: Tensor, shape: Shape, topics: int = len(TOPICS)) -> None:
         super().__init__()
-        self.shape = (hidden, layers, heads, feed_forward, positions, epsilon)
+        self.shape = shape
+        hidden, epsilon = shape.hidden_size, shape.layer_norm_eps
         self.words = nn.Embedding.from_pretrained(words, freeze=True)
-        self.positions = nn.Embedding(positions, hidden)
+        self.positions = nn.Embedding(shape.max_position_embeddings, hidden)
         self.types = nn.Embedding(2, hidden)
         self.norm = nn.LayerNorm(hidden, epsilon)
-        self.layers = nn.ModuleList(Layer(hidden, heads, feed_forward, epsilon) for _ in range(layers))
+        self.layers = nn.ModuleList(
+            Layer(hidden, shape.num_attention_heads, shape.intermediate_size, epsilon) for _ in range(shape.num_hidden_layers)
+        )
         self.ner = nn.Linear(hidden, len(TAGS))
-        self.topic = nn.Linear(hidden, len(TOPICS))
+        self.topic = nn.Linear(hidden, topics)
         for head in (self.ner, self.topic):
             nn.init.normal_(head.weight, std=0.02)
             nn.init.zeros_(head.bias)
@@ -121,10 +120,12 @@ NAMES = {
 }
 
 
-def from_hugging_face(network: Network, tensors: dict[str, np.ndarray]) -> None:
-    """Fills encoder (and heads, if they are there) from tensors under the names of Hugging Face's BertModel."""
-    prefix = next((name.split("embeddings.")[0] for name in tensors if "embeddings.position" in name), "")
-    take = {name.removeprefix(prefix): torch.from_numpy(np.array(value, np.float32)) for name, value in tensors.items()}
+def from_hugging_face(network: Network, tensors: Tensors) -> None:
+    """Fills encoder (and heads, if they are there) from tensors under the names of Hugging Face's BertModel.
+
+    A topic head that was trained for fewer topics fills the first rows.
+    """
+    take = {name: torch.from_numpy(value.astype(np.float32)) for name, value in tensors.items()}
     state = {
         "positions.weight": take["embeddings.position_embeddings.weight"],
         "types.weight": take["embeddings.token_type_embeddings.weight"],
@@ -140,14 +141,16 @@ def from_hugging_face(network: Network, tensors: dict[str, np.ndarray]) -> None:
                 state[f"layers.{index}.{ours}.{part}"] = take[f"{key}.{theirs}.{part}"]
     for head in ("ner", "topic"):
         for part in ("weight", "bias"):
-            if f"{head}.{part}" in take:
-                state[f"{head}.{part}"] = take[f"{head}.{part}"]
+            name = f"{head}.{part}"
+            if name in take:
+                own = network.state_dict()[name]
+                state[name] = torch.cat([take[name], own[len(take[name]) :]]) if head == "topic" else take[name]
     missing, unexpected = network.load_state_dict(state, strict=False)
     if unexpected or any(not name.startswith(("words.", "ner.", "topic.")) for name in missing):
         raise ValueError(f"weights do not fit: missing {missing}, unexpected {unexpected}")
 
 
-def to_hugging_face(state: dict[str, Tensor]) -> dict[str, np.ndarray]:
+def to_hugging_face(state: dict[str, Tensor]) -> Tensors:
     """The tensors that a bundle's encoder file holds."""
     found: dict[str, Tensor] = {
         "embeddings.position_embeddings.weight": state["positions.weight"],
@@ -172,6 +175,6 @@ def to_hugging_face(state: dict[str, Tensor]) -> dict[str, np.ndarray]:
 
 def frozen_copy(network: Network) -> Network:
     """A copy that is not trained and shares the word embeddings: what the pooled vector must stay close to."""
-    copy = Network(network.words.weight, *network.shape)
+    copy = Network(network.words.weight, network.shape, network.topic.out_features)
     copy.load_state_dict(network.state_dict())
     return copy.requires_grad_(False).eval()

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from . import distil, evaluate, mixture, model
-from .model import MASK, Network
+from .model import Network
 from .windows import IGNORE, Sample, pad
 
 
@@ -53,13 +53,13 @@ class Batch:
         return int(self.present.sum())
 
 
-def masked(batch: Batch, rate: float, generator: torch.Generator) -> Tensor:
-    """Ids with some ordinary tokens replaced by `<mask>`: the context must tell, not the name alone."""
-    if rate <= 0:
+def masked(batch: Batch, rate: float, mask: int | None, generator: torch.Generator) -> Tensor:
+    """Ids with some ordinary tokens replaced by `mask`, if there is one: the context must tell, not the name alone."""
+    if rate <= 0 or mask is None:
         return batch.ids
     share = rate * torch.rand(batch.ids.shape[0], 1, generator=generator)
     hit = (torch.rand(batch.ids.shape, generator=generator) < share) & (batch.ids > 3)
-    return batch.ids.masked_fill(hit & batch.present, MASK)
+    return batch.ids.masked_fill(hit & batch.present, mask)
 
 
 def parameter_groups(network: Network, config: mixture.Config) -> list[dict[str, Any]]:
@@ -104,6 +104,7 @@ class Run:
     ) -> None:
         self.network = network
         self.tokenizer = tokenizer
+        self.mask: int | None = tokenizer.token_to_id("<mask>")
         self.corpus = corpus
         self.config = config
         self.folder = folder
@@ -163,7 +164,7 @@ class Run:
             group["lr"] = group["base"] * rate
         losses: dict[str, float] = {}
         for name, batch in (("sentences", sentences), ("texts", texts)):
-            ids = masked(batch, config["mask"], self.generator)
+            ids = masked(batch, config["mask"], self.mask, self.generator)
             with torch.autocast("cpu", torch.bfloat16):
                 tags, topics, pooled = self.network(ids, batch.present)
             weight = batch.weight[batch.documents]

@@ -142,7 +142,7 @@ def merge(documents: list[Document]) -> Document:
             text += join
         entities += [(s + len(text), e + len(text), k) for s, e, k in found]
         text += own
-    return Document(first.lang, [(text, entities)], True, first.has_misc, source=first.source, weight=first.weight)
+    return Document(first.lang, [(text, entities)], True, first.has_misc, first.topics, first.source, weight=first.weight)
 
 
 def pad(windows: list[Window]) -> tuple[np.ndarray, np.ndarray]:

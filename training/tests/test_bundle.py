@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 from rasid_training import bundle, corpora
+from rasid_training.base import Shape
 
 PROGRAM = """#!/bin/sh
 echo "$@" >>{log}
@@ -28,8 +29,15 @@ def test_each_half_is_measured_by_the_calibration_of_the_other(tmp_path: Path) -
     parser = argparse.ArgumentParser()
     parser.add_argument("--data", type=Path)
     bundle.add_options(parser, required=True)
-    options = parser.parse_args(["--data", str(data), "--bundle", str(tmp_path / "out"), "--rasid", str(program)])
+    manifest = tmp_path / "manifest.json"
+    manifest.write_text(json.dumps({"name": "news", "encoder": {"num_hidden_layers": 12}}))
+    paths = ["--data", data, "--bundle", tmp_path / "out", "--rasid", program, "--manifest", manifest]
+    options = parser.parse_args([str(path) for path in paths])
+    bundle.write_shape(run, Shape(1000, 32, 1, 2, 64, 512))
     bundle.make(run, [articles], options)
+    made = json.loads((run / "manifest.json").read_text())
+    assert made["name"] == "news"
+    assert made["encoder"]["num_hidden_layers"] == 1
 
     calls = log.read_text().splitlines()
     verbs = [call.split()[0] for call in calls]
@@ -40,6 +48,7 @@ def test_each_half_is_measured_by_the_calibration_of_the_other(tmp_path: Path) -
         assert not names[0] & names[1]
     assert "a.test.jsonl" in calls[-1]
     assert "a.train.jsonl" not in calls[-1]
+    assert "--topics" not in calls[-1]
 
     def ids(name: str) -> set[str]:
         return {item["id"] for item in corpora.lines(run / "calibration" / f"{name}.jsonl")}

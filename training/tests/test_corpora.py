@@ -7,6 +7,7 @@ from rasid_training.labels import RELATED, TOPIC_IDS, TOPICS, related
 CONFIG = {
     "seed": 1,
     "tiers": ["open"],
+    "added_topics": [],
     "passes": {"ner": 1, "topics": 1, "articles": 1},
     "weights": {},
     "dev": [],
@@ -71,6 +72,24 @@ def test_rows_without_a_topic_say_nothing(tmp_path):
     (tmp_path / "datasets.json").write_text(json.dumps([entry("topics/c.en.all.jsonl.gz", "topics", "all")]), "utf-8")
     corpus = mixture.load(CONFIG, tmp_path)
     assert [document.fields[0][0] for document in corpus.topics[0].documents] == ["A match."]
+
+
+def test_an_added_topic_is_known_only_where_it_is_covered(tmp_path):
+    added = ["gaming"]
+    rows = [{"lang": "en", "text": "A new console.", "topics": ["gaming"]}, {"lang": "en", "text": "Won.", "topics": ["sport"]}]
+    write(tmp_path / "topics/d.en.train.jsonl.gz", rows)
+    known = entry("topics/d.en.train.jsonl.gz", "topics", "train", covered_topics=["gaming", "sport"])
+    gaming, sport = corpora.topic_documents(tmp_path / known["file"], known, added)
+    assert gaming.topics == [-1] * len(TOPICS) + [1]
+    assert (sport.topics[TOPIC_IDS["sport"]], sport.topics[-1]) == (1, 0)
+    silent = known | {"covered_topics": ["sport"]}
+    assert [d.topics[-1] for d in corpora.topic_documents(tmp_path / known["file"], silent, added)] == [-1, -1]
+
+    article = {"id": "en_1", "lang": "en", "title": "T", "text": "x", "entities": [], "topics": ["sport"]}
+    write(tmp_path / "articles/old.jsonl.gz", [article])
+    write(tmp_path / "articles/new.jsonl.gz", [article, article | {"topics": ["gaming"]}])
+    assert [d.topics[-1] for d in corpora.articles(tmp_path / "articles/old.jsonl.gz", added)] == [-1]
+    assert [d.topics[-1] for d in corpora.articles(tmp_path / "articles/new.jsonl.gz", added)] == [0, 1]
 
 
 def test_one_article_in_six_is_held_out():

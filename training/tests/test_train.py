@@ -5,6 +5,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from rasid_training import distil, evaluate, mixture, model, train  # noqa: E402
+from rasid_training.base import Shape  # noqa: E402
 from rasid_training.corpora import Document  # noqa: E402
 from rasid_training.labels import TAGS  # noqa: E402
 
@@ -36,8 +37,8 @@ CONFIG = {
 
 def small_network(layers=1):
     torch.manual_seed(0)
-    words = torch.randn(250002, 32)
-    return model.Network(words, 32, layers, 2, 64, 512)
+    words = torch.randn(1000, 32)
+    return model.Network(words, Shape(1000, 32, layers, 2, 64, 512))
 
 
 def corpus():
@@ -124,6 +125,16 @@ def test_weights_survive_the_way_to_the_bundle_and_back():
     present = torch.ones_like(ids, dtype=torch.bool)
     second.words.weight.data = first.words.weight.data
     assert torch.allclose(first(ids, present)[0], second(ids, present)[0], atol=1e-6)
+
+
+def test_an_added_topic_is_a_row_more():
+    old = small_network()
+    new = model.Network(old.words.weight, old.shape, 18)
+    begun = new.topic.weight[17].clone()
+    model.from_hugging_face(new, model.to_hugging_face(old.state_dict()))
+    assert torch.equal(new.topic.weight[:17], old.topic.weight)
+    assert torch.equal(new.topic.weight[17], begun)
+    assert model.frozen_copy(new).topic.out_features == distil.student(new, [0]).topic.out_features == 18
 
 
 def test_a_student_begins_with_layers_of_its_teacher_and_comes_near_its_answers(tmp_path, tokenizer):
