@@ -13,11 +13,10 @@ from tokenizers import Tokenizer
 from . import base, bundle, distil, mixture, model
 from .labels import TOPICS
 from .train import Run
-from .windows import FIRST, LAST, PAD
 
 
 def prepare(folder: Path, out: Path, topics: int) -> tuple[model.Network, Tokenizer]:
-    """The base network and tokeniser; what goes into the bundle as it is, and the shape, is written to `out`."""
+    """The base network and tokeniser; their files that go into the bundle as they are are written to `out`."""
     source = base.read(folder)
     (out / base.TOKENIZER).write_bytes(source.tokenizer)
     hidden = source.shape.hidden_size
@@ -26,12 +25,34 @@ def prepare(folder: Path, out: Path, topics: int) -> tuple[model.Network, Tokeni
     network = model.Network(words, source.shape, topics)
     model.from_hugging_face(network, source.tensors)
     tokenizer = Tokenizer.from_str(source.tokenizer.decode())
-    special = [tokenizer.token_to_id(token) for token in ("<s>", "<pad>", "</s>")]
-    if special != [FIRST, PAD, LAST]:
-        raise ValueError(f"{folder}: <s>, <pad> and </s> are tokens {special}, must be those of XLM-RoBERTa")
     tokenizer.no_padding()
     tokenizer.no_truncation()
     return network, tokenizer
+
+
+def begin(arguments: argparse.Namespace, config: mixture.Config) -> Run:
+    """Everything that can be wrong is found here, before the hours of training."""
+    if bool(arguments.teacher) != ("kept_layers" in config):
+        raise ValueError(f"{arguments.config}: kept_layers and --teacher go together")
+    added = config["added_topics"]
+    network, tokenizer = prepare(arguments.base, arguments.out, len(TOPICS) + len(added))
+    first = model.frozen_copy(network)
+    teacher = None
+    if arguments.teacher:
+        model.from_hugging_face(network, load_file(arguments.teacher))
+        teacher = network.requires_grad_(False).eval()
+        network = distil.student(teacher, config["kept_layers"])
+    bundle.write_network(arguments.out, network.shape, added, config["tiers"])
+    if arguments.bundle:
+        bundle.check(arguments.out, arguments)
+    corpus = mixture.load(config, arguments.data)
+    run = Run(network, tokenizer, corpus, config, arguments.out, teacher, first)
+    if arguments.start:
+        model.from_hugging_face(network, load_file(arguments.start))
+        run.average = [p.detach().clone() for p in run.trained]
+    sizes = {s.name: (len(s.documents), s.passes) for s in corpus.entities + corpus.topics + corpus.articles}
+    (arguments.out / "corpus.json").write_text(json.dumps(sizes, indent=1), "utf-8")
+    return run
 
 
 def main() -> None:
@@ -47,36 +68,21 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     bundle.add_options(parser, required=False)
     arguments = parser.parse_args()
-    config = mixture.read_config(arguments.config)
-    config["articles"] = [str(path) for path in arguments.articles]
     arguments.out.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(arguments.threads)
-    torch.manual_seed(config["seed"])
     try:
-        network, tokenizer = prepare(arguments.base, arguments.out, len(TOPICS) + len(config["added_topics"]))
+        config = mixture.read_config(arguments.config)
+        config["articles"] = [str(path) for path in arguments.articles]
+        torch.manual_seed(config["seed"])
+        run = begin(arguments, config)
     except (OSError, ValueError) as problem:
-        raise SystemExit(f"--base: {problem}") from None
-    corpus = mixture.load(config, arguments.data)
-    teacher = None
-    if arguments.teacher:
-        model.from_hugging_face(network, load_file(arguments.teacher))
-        teacher = network.requires_grad_(False).eval()
-        network = distil.student(teacher, config["kept_layers"])
-    bundle.write_shape(arguments.out, network.shape)
-    run = Run(network, tokenizer, corpus, config, arguments.out, teacher)
-    if arguments.start:
-        model.from_hugging_face(network, load_file(arguments.start))
-        run.average = [p.detach().clone() for p in run.trained]
-    sizes = {s.name: (len(s.documents), s.passes) for s in corpus.entities + corpus.topics + corpus.articles}
-    (arguments.out / "corpus.json").write_text(json.dumps(sizes, indent=1), "utf-8")
+        raise SystemExit(str(problem)) from None
     run.train()
-    state = network.state_dict() | run.averaged()
+    state = run.network.state_dict() | run.averaged()
     tensors = {name: value.astype(np.float32) for name, value in model.to_hugging_face(state).items()}
     save_file(tensors, arguments.out / "weights.safetensors")
     if arguments.bundle:
-        shared = json.loads((arguments.data / "datasets.json").read_text("utf-8"))
-        listed = [arguments.data / entry["file"] for entry in shared if entry["task"] == "articles"]
-        bundle.make(arguments.out, listed + arguments.articles, arguments)
+        bundle.make(arguments.out, arguments)
 
 
 if __name__ == "__main__":

@@ -102,7 +102,13 @@ def read_checkpoint(folder: Path) -> Base:
         raise ValueError(f"{folder}: model_type is {kind!r}, must be bert or xlm-roberta")
     stored = load_file(folder / "model.safetensors")
     prefix = next((name.removesuffix(EMBEDDINGS) for name in stored if name.endswith(EMBEDDINGS)), "")
-    tensors = {name.removeprefix(prefix): value.astype(np.float32) for name, value in stored.items()}
+    # Old checkpoints have TensorFlow's names of a norm's weight and bias.
+    new = {name: name.removeprefix(prefix).replace(".gamma", ".weight").replace(".beta", ".bias") for name in stored}
+    tensors = {new[name]: value.astype(np.float32) for name, value in stored.items()}
+    missing = [name for name in Shape.__annotations__ if name not in config]
+    missing += [name for name in (EMBEDDINGS, POSITIONS, TYPES) if name not in tensors]
+    if missing:
+        raise ValueError(f"{folder}: has no {', '.join(missing)}")
     if kind == "xlm-roberta":
         # Its first token stands at the place behind that of padding, and it knows one type of token.
         tensors[POSITIONS] = tensors[POSITIONS][config["pad_token_id"] + 1 :]

@@ -4,16 +4,18 @@ import gzip
 import hashlib
 import json
 import unicodedata
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from .detokenize import natural
-from .labels import ENTITY_TYPES, TOPIC_IDS, TOPICS, related
+from .labels import ENTITY_TYPES, TAGS, TOPICS, related
 
 #: Sets whose MISC is another notion than CoNLL's, so that nothing is learnt from it.
 OTHER_MISC = {"wnut17", "re3d_names"}
+#: Sets whose rows name all of their topics, beside those that `datasets.json` says so of.
+MULTI_LABEL = {"multilabel_silver"}
 
 Entity = tuple[int, int, int]
 """First character, first character after, type."""
@@ -23,7 +25,7 @@ Object = dict[str, Any]
 
 @dataclass
 class Document:
-    """A text with what is known of it. `entities` is None where no names are annotated."""
+    """A text with what is known of it."""
 
     lang: str
     fields: list[Field]
@@ -46,16 +48,17 @@ def lines(path: Path) -> Iterator[Object]:
 
 
 def entities_of(tags: list[str], spans: list[tuple[int, int]]) -> list[Entity]:
-    """Entities of a BIO2 sequence as character ranges."""
+    """Entities of a BIO2 sequence as character ranges; as in `rasid eval`, an "I-" that goes on from nothing is none."""
     found: list[Entity] = []
+    before = "O"
     for tag, (start, end) in zip(tags, spans, strict=True):
-        if tag == "O":
-            continue
-        kind = ENTITY_TYPES.index(tag[2:])
-        if tag[0] == "I" and found and found[-1][2] == kind:
-            found[-1] = (found[-1][0], end, kind)
+        if tag[0] == "B":
+            found.append((start, end, ENTITY_TYPES.index(tag[2:])))
+        elif tag[0] == "I" and before[2:] == tag[2:]:
+            found[-1] = (found[-1][0], end, found[-1][2])
         else:
-            found.append((start, end, kind))
+            tag = "O"
+        before = tag
     return found
 
 
@@ -68,38 +71,37 @@ def ner_documents(path: Path, entry: Object, added: Sequence[str] = ()) -> Itera
     """Sentences of an entity set in natural spacing."""
     misc = "MISC" in entry["annotated_types"] and entry["name"] not in OTHER_MISC
     for row, item in enumerate(lines(path)):
+        check(item["tags"], TAGS, path, row)
         text, spans = natural(item["tokens"], item["lang"], item.get("space_after"), entry["join"])
         entities = [e for e in entities_of(item["tags"], spans) if misc or e[2] != 3]
         targets = [-1] * (len(TOPICS) + len(added))
         yield Document(item["lang"], [(text, entities)], True, misc, targets, source=entry["name"], row=row)
 
 
-def single_label_targets(topics: list[str], covered: list[str]) -> list[int]:
-    """What a row of a single-label set says of each topic: a topic that may go with its label is unknown, not negative.
-
-    A covered topic that cannot go with the label is negative, and so is any other that is far from all labels of the row.
-    """
-    targets = [-1] * len(TOPICS)
+def single_label_targets(topics: list[str]) -> list[int]:
+    """What a row of a single-label set says of each topic: of one that may go with its label, nothing."""
     near = set().union(*(related(topic) for topic in topics))
-    for topic, index in TOPIC_IDS.items():
-        if topic in topics:
-            targets[index] = 1
-        elif topic not in near:
-            targets[index] = 0
-    return targets
+    return [1 if topic in topics else -1 if topic in near else 0 for topic in TOPICS]
+
+
+def check(names: Iterable[str], known: Iterable[str], path: Path, row: int) -> None:
+    """Refuses labels that the network has not."""
+    if wrong := set(names) - set(known):
+        raise ValueError(f"{path}, row {row + 1}: {', '.join(sorted(wrong))}: must be of {', '.join(known)}")
 
 
 def topic_documents(path: Path, entry: Object, added: Sequence[str] = ()) -> Iterator[Document]:
-    """Texts of a topic set. Rows without a topic are left out: what they are about is unknown."""
-    multi = entry["name"] in ("multilabel_silver", "case2021_task2")
+    """Texts of a topic set. Where rows have one label each, those without are left out: what they are about is unknown."""
     for row, item in enumerate(lines(path)):
-        if not item["topics"]:
-            continue
-        if multi:
-            targets = [int(topic in item["topics"]) for topic in TOPICS]
+        topics = item["topics"]
+        check(topics, (*TOPICS, *added), path, row)
+        if entry.get("multi_label", entry["name"] in MULTI_LABEL):
+            targets = [int(topic in topics) for topic in TOPICS]
+        elif topics:
+            targets = single_label_targets(topics)
         else:
-            targets = single_label_targets(item["topics"], entry["covered_topics"])
-        targets += added_targets(item["topics"], entry["covered_topics"], added)
+            continue
+        targets += added_targets(topics, entry["covered_topics"], added)
         text = item["text"].lower() if entry["name"] == "muc4" else item["text"]
         yield Document(item["lang"], [(text, [])], topics=targets, source=entry["name"], row=row)
 
@@ -107,14 +109,21 @@ def topic_documents(path: Path, entry: Object, added: Sequence[str] = ()) -> Ite
 def articles(path: Path, added: Sequence[str] = ()) -> Iterator[Document]:
     """Annotated articles: every name is known, and every topic, an added one if the file has it at all."""
     items = list(lines(path))
-    covered = {topic for item in items for topic in item["topics"]}
+    covered = topics_of(items)
     for row, item in enumerate(items):
+        check(item["topics"], (*TOPICS, *added), path, row)
+        check((e["type"] for e in item["entities"]), ENTITY_TYPES, path, row)
         fields = []
         for name in ("title", "text"):
             own = [(e["start"], e["end"], ENTITY_TYPES.index(e["type"])) for e in item["entities"] if e["field"] == name]
             fields.append((item[name], sorted(own)))
         targets = [int(topic in item["topics"]) for topic in TOPICS] + added_targets(item["topics"], covered, added)
         yield Document(item["lang"], fields, True, True, targets, source=item["id"], row=row)
+
+
+def topics_of(articles: Iterable[Object]) -> set[str]:
+    """Topics that occur."""
+    return {topic for article in articles for topic in article["topics"]}
 
 
 def held_out(identifier: str) -> bool:

@@ -69,7 +69,7 @@ def load(config: Config, data: Path) -> Corpus:
             continue
         path = data / entry["file"]
         if task == "articles":
-            add_articles(corpus, path, times, added)
+            add_articles(corpus, path, times, added, banned)
             continue
         read = corpora.ner_documents if task == "ner" else corpora.topic_documents
         documents = [d for d in read(path, entry, added) if corpora.fingerprint(d.fields[0][0]) not in banned]
@@ -85,7 +85,7 @@ def load(config: Config, data: Path) -> Corpus:
         if entry["task"] == "ner" and entry["split"] == "dev" and name_of(entry) in config["dev"]:
             corpus.dev[name_of(entry)] = list(corpora.ner_documents(data / entry["file"], entry, added))
     for path in config.get("articles", []):
-        add_articles(corpus, Path(path), passes["articles"], added)
+        add_articles(corpus, Path(path), passes["articles"], added, banned)
     return corpus
 
 
@@ -94,9 +94,10 @@ def name_of(entry: corpora.Object) -> str:
     return f"{entry['name']}.{entry['lang']}"
 
 
-def add_articles(corpus: Corpus, path: Path, times: float, added: Sequence[str]) -> None:
+def add_articles(corpus: Corpus, path: Path, times: float, added: Sequence[str], banned: set[str]) -> None:
     """Articles go to training but for the sixth that is held out."""
-    documents = list(corpora.articles(path, added))
+    articles = corpora.articles(path, added)
+    documents = [d for d in articles if not any(corpora.fingerprint(text) in banned for text, _ in d.fields if text)]
     corpus.held_out += [d for d in documents if corpora.held_out(d.source)]
     corpus.articles.append(Source(path.stem, [d for d in documents if not corpora.held_out(d.source)], times))
 
@@ -134,7 +135,7 @@ class Stream:
             # Mostly the beginning, where news says what it is about.
             start = 0 if self.rng.random() < 0.7 else self.rng.randrange(len(windows) - most + 1)
             windows = windows[start : start + most]
-        return Sample(windows, document.topics, document.has_entities, document.has_misc, document.weight)
+        return Sample(windows, document.topics, document.has_misc, document.weight)
 
     def sentences(self) -> Iterator[Sample]:
         """One pass over the entity sets: runs of neighbouring sentences that fill windows of many lengths."""

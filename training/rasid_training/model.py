@@ -125,6 +125,19 @@ def from_hugging_face(network: Network, tensors: Tensors) -> None:
 
     A topic head that was trained for fewer topics fills the first rows.
     """
+    try:
+        state = from_names(network, tensors)
+        missing, unexpected = network.load_state_dict(state, strict=False)
+    except KeyError as name:
+        raise ValueError(f"weights have no {name}") from None
+    except RuntimeError as problem:
+        raise ValueError(f"weights are of another shape: {problem}") from None
+    if unexpected or any(not name.startswith(("words.", "ner.", "topic.")) for name in missing):
+        raise ValueError(f"weights do not fit: missing {missing}, unexpected {unexpected}")
+
+
+def from_names(network: Network, tensors: Tensors) -> dict[str, Tensor]:
+    """Tensors under the names of Hugging Face's BertModel as a network's state."""
     take = {name: torch.from_numpy(value.astype(np.float32)) for name, value in tensors.items()}
     state = {
         "positions.weight": take["embeddings.position_embeddings.weight"],
@@ -145,9 +158,7 @@ def from_hugging_face(network: Network, tensors: Tensors) -> None:
             if name in take:
                 own = network.state_dict()[name]
                 state[name] = torch.cat([take[name], own[len(take[name]) :]]) if head == "topic" else take[name]
-    missing, unexpected = network.load_state_dict(state, strict=False)
-    if unexpected or any(not name.startswith(("words.", "ner.", "topic.")) for name in missing):
-        raise ValueError(f"weights do not fit: missing {missing}, unexpected {unexpected}")
+    return state
 
 
 def to_hugging_face(state: dict[str, Tensor]) -> Tensors:

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from . import distil, evaluate, mixture, model
 from .model import Network
-from .windows import IGNORE, Sample, pad
+from .windows import IGNORE, Sample, frame, pad
 
 
 @dataclass
@@ -53,12 +53,12 @@ class Batch:
         return int(self.present.sum())
 
 
-def masked(batch: Batch, rate: float, mask: int | None, generator: torch.Generator) -> Tensor:
-    """Ids with some ordinary tokens replaced by `mask`, if there is one: the context must tell, not the name alone."""
-    if rate <= 0 or mask is None:
+def masked(batch: Batch, rate: float, mask: int, special: Tensor, generator: torch.Generator) -> Tensor:
+    """Ids with some tokens, but no special ones, replaced by `mask`: the context must tell, not the name alone."""
+    if rate <= 0:
         return batch.ids
     share = rate * torch.rand(batch.ids.shape[0], 1, generator=generator)
-    hit = (torch.rand(batch.ids.shape, generator=generator) < share) & (batch.ids > 3)
+    hit = (torch.rand(batch.ids.shape, generator=generator) < share) & ~torch.isin(batch.ids, special)
     return batch.ids.masked_fill(hit & batch.present, mask)
 
 
@@ -101,10 +101,15 @@ class Run:
         config: mixture.Config,
         folder: Path,
         teacher: Network | None = None,
+        base: Network | None = None,
     ) -> None:
         self.network = network
         self.tokenizer = tokenizer
-        self.mask: int | None = tokenizer.token_to_id("<mask>")
+        self.special = torch.tensor(frame(tokenizer))
+        masks = [tokenizer.token_to_id(token) for token in ("<mask>", "[MASK]")]
+        self.mask = next((token for token in masks if token is not None), -1)
+        if self.mask < 0 < config["mask"]:
+            raise ValueError(f"mask is {config['mask']}, but the tokenizer has neither <mask> nor [MASK]")
         self.corpus = corpus
         self.config = config
         self.folder = folder
@@ -112,7 +117,9 @@ class Run:
         self.optimizer = torch.optim.AdamW(parameter_groups(network, config), betas=(0.9, 0.98), fused=True)
         self.average = [p.detach().clone() for p in self.trained]
         self.teacher = teacher
-        self.anchor = teacher or model.frozen_copy(network)
+        self.base = base or model.frozen_copy(network)
+        """What the pooled vector shall stay near."""
+        self.anchor = teacher or self.base
         self.generator = torch.Generator().manual_seed(config["seed"])
         self.step = self.tokens = 0
         self.begun = 0
@@ -135,7 +142,7 @@ class Run:
         for _ in range(behind):
             next(sentences)
             next(texts)
-        started, begun = time.monotonic(), self.tokens
+        started, begun, first = time.monotonic(), self.tokens, self.step
         saved = evaluated = time.monotonic()
         sums: dict[str, float] = {}
         while self.tokens < self.config["tokens"]:
@@ -143,7 +150,7 @@ class Run:
             for name, value in losses.items():
                 sums[name] = sums.get(name, 0.0) * 0.95 + value * 0.05
             if self.step % 20 == 0:
-                scale = 1 - 0.95 ** min(self.step - behind, 1000)
+                scale = 1 - 0.95 ** min(self.step - first, 1000)
                 speed = (self.tokens - begun) / (time.monotonic() - started)
                 curve = {name: round(value / scale, 4) for name, value in sums.items()}
                 self.note({"step": self.step, "tokens": self.tokens, "tokens_per_second": round(speed), **curve})
@@ -164,7 +171,7 @@ class Run:
             group["lr"] = group["base"] * rate
         losses: dict[str, float] = {}
         for name, batch in (("sentences", sentences), ("texts", texts)):
-            ids = masked(batch, config["mask"], self.mask, self.generator)
+            ids = masked(batch, config["mask"], self.mask, self.special, self.generator)
             with torch.autocast("cpu", torch.bfloat16):
                 tags, topics, pooled = self.network(ids, batch.present)
             weight = batch.weight[batch.documents]
@@ -204,7 +211,7 @@ class Run:
         """Scores of the averaged weights on held-out text, for the curve; `rasid eval` measures what counts."""
         kept = [p.detach().clone() for p in self.trained]
         torch._foreach_copy_([p.data for p in self.trained], self.average)
-        scores = evaluate.quick(self.network, self.anchor, self.tokenizer, self.corpus, self.config)
+        scores = evaluate.quick(self.network, self.base, self.tokenizer, self.corpus, self.config)
         torch._foreach_copy_([p.data for p in self.trained], kept)
         self.note({"step": self.step, "tokens": self.tokens, "dev": scores})
 
@@ -241,6 +248,9 @@ class Run:
         torch._foreach_copy_([p.data for p in self.trained], state["network"])
         self.average = state["average"]
         self.optimizer.load_state_dict(state["optimizer"])
+        # Rates are the configuration's, not those of the stage before.
+        for group, own in zip(self.optimizer.param_groups, parameter_groups(self.network, self.config), strict=True):
+            group |= {name: own[name] for name in ("base", "weight_decay")}
         self.generator.set_state(state["generator"])
         self.step, self.tokens = state["step"], state["tokens"]
         # Another seed begins a stage of its own, perhaps with other data.

@@ -10,8 +10,8 @@ from .corpora import Document, Entity
 from .text import sentences, words
 
 IGNORE = -100
-FIRST, PAD, LAST = 0, 1, 2
-"""Ids of `<s>`, `<pad>` and `</s>`."""
+PAD = 1
+"""What fills up rows; it is masked, so any token would do."""
 
 
 @dataclass
@@ -28,7 +28,6 @@ class Sample:
 
     windows: list[Window]
     topics: list[int]
-    has_entities: bool
     has_misc: bool
     weight: float
 
@@ -87,6 +86,7 @@ def cut(tokenizer: Tokenizer, document: Document, capacity: int, rng: random.Ran
 
     With `rng`, one document in eight begins in mid-sentence.
     """
+    first, last = frame(tokenizer)
     ids: list[int] = []
     tags: list[int] = []
     ends: list[int] = []
@@ -112,9 +112,17 @@ def cut(tokenizer: Tokenizer, document: Document, capacity: int, rng: random.Ran
     while start < len(ids):
         fitting = [end for end in ends if start < end <= start + capacity]
         end = fitting[-1] if fitting else min(start + capacity, len(ids))
-        windows.append(Window([FIRST, *ids[start:end], LAST], [IGNORE, *tags[start:end], IGNORE]))
+        windows.append(Window([first, *ids[start:end], last], [IGNORE, *tags[start:end], IGNORE]))
         start = end
     return windows
+
+
+def frame(tokenizer: Tokenizer) -> list[int]:
+    """Ids of the two tokens that a window stands between, `<s>` and `</s>` or `[CLS]` and `[SEP]`."""
+    ids: list[int] = tokenizer.encode("").ids
+    if len(ids) != 2:
+        raise ValueError(f"the tokenizer puts {len(ids)} tokens around a text, must be 2")
+    return ids
 
 
 def lines_of(text: str) -> list[tuple[int, int]]:

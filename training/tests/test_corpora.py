@@ -1,6 +1,8 @@
 import gzip
 import json
 
+import pytest
+
 from rasid_training import corpora, mixture
 from rasid_training.labels import RELATED, TOPIC_IDS, TOPICS, related
 
@@ -35,7 +37,7 @@ def test_related_topics_are_known_and_mutual():
 
 
 def test_a_missing_topic_is_unknown_where_it_may_go_with_the_label():
-    targets = corpora.single_label_targets(["politics"], ["politics", "sport"])
+    targets = corpora.single_label_targets(["politics"])
     assert targets[TOPIC_IDS["politics"]] == 1
     assert targets[TOPIC_IDS["security"]] == -1
     assert targets[TOPIC_IDS["sport"]] == 0
@@ -90,6 +92,34 @@ def test_an_added_topic_is_known_only_where_it_is_covered(tmp_path):
     write(tmp_path / "articles/new.jsonl.gz", [article, article | {"topics": ["gaming"]}])
     assert [d.topics[-1] for d in corpora.articles(tmp_path / "articles/old.jsonl.gz", added)] == [-1]
     assert [d.topics[-1] for d in corpora.articles(tmp_path / "articles/new.jsonl.gz", added)] == [0, 1]
+
+
+def test_labels_that_the_network_has_not_are_refused_with_their_row(tmp_path):
+    write(tmp_path / "topics/e.en.train.jsonl.gz", [{"lang": "en", "text": "Won.", "topics": ["sports"]}])
+    with pytest.raises(ValueError, match=r"e.en.train.jsonl.gz, row 1: sports: must be of security, "):
+        list(
+            corpora.topic_documents(
+                tmp_path / "topics/e.en.train.jsonl.gz", entry("topics/e.en.train.jsonl.gz", "topics", "train")
+            )
+        )
+    write(tmp_path / "ner/e.en.train.jsonl.gz", [{"lang": "en", "tokens": ["Ann"], "tags": ["B-PERSON"]}])
+    with pytest.raises(ValueError, match="row 1: B-PERSON: must be of O, B-PER"):
+        list(corpora.ner_documents(tmp_path / "ner/e.en.train.jsonl.gz", entry("ner/e.en.train.jsonl.gz", "ner", "train")))
+
+
+def test_an_inside_tag_goes_on_from_the_tag_before_it_or_is_nothing():
+    tags = ["I-PER", "B-PER", "I-PER", "O", "I-PER", "B-LOC", "I-ORG", "I-ORG"]
+    spans = [(3 * n, 3 * n + 2) for n in range(len(tags))]
+    assert corpora.entities_of(tags, spans) == [(3, 8, 0), (15, 17, 2)]
+
+
+def test_articles_of_test_files_are_left_out(tmp_path):
+    article = {"id": "en_3", "lang": "en", "title": "T", "text": "Secret, words.", "entities": [], "topics": ["sport"]}
+    write(tmp_path / "articles/own.jsonl.gz", [article, article | {"id": "en_4", "text": "Others"}])
+    write(tmp_path / "ner/a.en.test.jsonl.gz", [{"lang": "en", "tokens": ["secret", "words", "!"], "tags": ["O"] * 3}])
+    (tmp_path / "datasets.json").write_text(json.dumps([entry("ner/a.en.test.jsonl.gz", "ner", "test")]), "utf-8")
+    corpus = mixture.load(CONFIG | {"articles": [str(tmp_path / "articles/own.jsonl.gz")]}, tmp_path)
+    assert [d.source for d in corpus.articles[0].documents + corpus.held_out] == ["en_4"]
 
 
 def test_one_article_in_six_is_held_out():

@@ -1,11 +1,15 @@
 import json
+from dataclasses import asdict
 
 import pytest
+from safetensors.numpy import save_file
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 torch = pytest.importorskip("torch")
 
 from rasid_training import distil, evaluate, mixture, model, train  # noqa: E402
-from rasid_training.base import Shape  # noqa: E402
+from rasid_training.__main__ import prepare  # noqa: E402
+from rasid_training.base import EMBEDDINGS, Shape  # noqa: E402
 from rasid_training.corpora import Document  # noqa: E402
 from rasid_training.labels import TAGS  # noqa: E402
 
@@ -86,6 +90,70 @@ def test_a_run_that_was_cut_off_ends_as_one_that_was_not(tmp_path, tokenizer):
     assert again.step == whole.step
     for one, other in zip(again.average, whole.average):
         assert torch.allclose(one, other, atol=1e-6)
+
+
+def test_a_stage_has_rates_of_its_own(tmp_path, tokenizer):
+    first = run(tmp_path, tokenizer, tokens=200)
+    second = train.Run(small_network(), tokenizer, corpus(), CONFIG | {"seed": 4, "tokens": 400, "rate": 7e-5}, tmp_path)
+    second.train()
+    assert second.begun == first.step
+    assert {group["base"] for group in second.optimizer.param_groups} >= {7e-5}
+    assert 2e-3 not in {group["base"] for group in second.optimizer.param_groups}
+
+
+def test_special_tokens_are_never_masked(tmp_path, tokenizer):
+    made = train.Run(small_network(), tokenizer, corpus(), CONFIG, tmp_path)
+    batch = train.Batch.of(next(made.batches(0, "sentences")))
+    hidden = train.masked(batch, 5.0, 999, made.special, made.generator)
+    changed = hidden != batch.ids
+    assert changed.any()
+    assert not torch.isin(batch.ids[changed], made.special).any()
+    with pytest.raises(ValueError, match="neither <mask> nor"):
+        train.Run(small_network(), tokenizer, corpus(), CONFIG | {"mask": 0.1}, tmp_path)
+
+
+def test_a_checkpoint_with_a_vocabulary_of_words_can_be_trained(tmp_path):
+    pieces = [
+        "[PAD]",
+        "[UNK]",
+        "[CLS]",
+        "[SEP]",
+        "[MASK]",
+        "the",
+        "met",
+        "guns",
+        "ball",
+        *"abcdefD.",
+        *(f"##{c}" for c in "abcdef"),
+    ]
+    made = Tokenizer(models.WordPiece({piece: number for number, piece in enumerate(pieces)}, unk_token="[UNK]"))
+    made.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    made.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
+    made.save(str(tmp_path / "tokenizer.json"))
+    network = small_network()
+    tensors = model.to_hugging_face(network.state_dict()) | {EMBEDDINGS: network.words.weight.numpy()}
+    tensors = {f"bert.{name}": value for name, value in tensors.items() if not name.startswith(("ner.", "topic."))}
+    old = {name.replace("LayerNorm.weight", "LayerNorm.gamma"): value for name, value in tensors.items()}
+    save_file(old, tmp_path / "model.safetensors")
+    (tmp_path / "config.json").write_text(json.dumps(asdict(network.shape) | {"model_type": "bert"}))
+
+    found, tokenizer = prepare(tmp_path, tmp_path, 17)
+    assert torch.equal(found.layers[0].qkv.weight, network.layers[0].qkv.weight)
+    made = train.Run(found, tokenizer, corpus(), CONFIG | {"mask": 0.3}, tmp_path)
+    assert (made.special.tolist(), made.mask) == ([2, 3], 4)
+    batch = train.Batch.of(next(made.batches(0, "sentences")))
+    assert set(batch.ids[:, 0].tolist()) == {2}
+    made.train()
+    assert made.tokens >= CONFIG["tokens"]
+
+
+def test_weights_of_another_shape_are_refused():
+    weights = model.to_hugging_face(small_network(layers=1).state_dict())
+    with pytest.raises(ValueError, match=r"weights have no 'encoder\.layer\.1"):
+        model.from_hugging_face(small_network(layers=2), weights)
+    weights["embeddings.LayerNorm.bias"] = weights["embeddings.LayerNorm.bias"][:8]
+    with pytest.raises(ValueError, match="another shape"):
+        model.from_hugging_face(small_network(layers=1), weights)
 
 
 def test_outside_may_be_misc_where_misc_is_not_annotated():
