@@ -97,6 +97,38 @@ fn all_three_formats_are_scored() {
 }
 
 #[test]
+fn a_file_counts_for_each_of_its_languages_and_files_of_one_set_have_means() {
+    let folder = folder();
+    let arabic = json!({"lang": "ar", "text": "قصف الجيش مواقع المسلحين قرب الموصل.", "topics": ["security"]});
+    let english =
+        json!({"lang": "en", "text": "The striker scored twice and the club won the cup.", "topics": ["sport"]});
+    fs::write(folder.path().join("own.both.jsonl"), format!("{arabic}\n{english}\n")).unwrap();
+    fs::write(folder.path().join("own.one.jsonl"), format!("{english}\n")).unwrap();
+    let files = ["--topics", "own.both.jsonl", "own.one.jsonl", "--bootstrap", "0"];
+    let report = figures(&rasid(folder.path(), &[&files[..], &["--json"]].concat()));
+    for (language, files) in [("ar", 1), ("en", 2)] {
+        let scores = &report["languages"][language];
+        assert_eq!((&scores["topic_files"], &scores["topics_top1"]), (&json!(files), &json!(1.0)), "{language}");
+    }
+    assert_eq!((&report["sets"]["own"]["files"], &report["sets"]["own"]["topics_top1"]), (&json!(2), &json!(1.0)));
+    let table = String::from_utf8(rasid(folder.path(), &files).stdout).unwrap();
+    assert!(table.contains("By set of several files") && table.contains("own      2"), "{table}");
+}
+
+#[test]
+fn the_figures_that_ship_are_of_the_model_that_ships() {
+    let folder = support::root().join("models/default");
+    let manifest: Value = serde_json::from_slice(&fs::read(folder.join("manifest.json")).unwrap()).unwrap();
+    let (revision, calibration) =
+        (manifest["revision"].as_str().unwrap(), manifest["calibration"]["id"].as_str().unwrap());
+    let tables = fs::read_to_string(folder.join("eval/tables.md")).unwrap();
+    assert!(tables.contains(&format!("Revision `{revision}`, calibration `{calibration}`")));
+    let card = fs::read_to_string(folder.join("MODEL_CARD.md")).unwrap();
+    let (name, version) = (manifest["name"].as_str().unwrap(), manifest["version"].as_str().unwrap());
+    assert!(card.starts_with(&format!("# {name} {version}\n")) && card.contains(&format!("`{calibration}`")));
+}
+
+#[test]
 fn a_type_that_is_not_annotated_counts_neither_way() {
     let folder = folder();
     let row = |tags: &str| {

@@ -106,7 +106,8 @@ async fn evidence_adds_up_to_the_logit() {
     let bias = logit(security) - evidence.weight;
     // Of two in one window: their sum. Neither is so sure that its probability has no digits left.
     let two =
-        tag(&server, text("The general wrote a book about the war. Soldiers read it."), with_evidence.clone()).await;
+        tag(&server, text("The general wrote a book about the war. Readers liked its maps."), with_evidence.clone())
+            .await;
     let security = two.topics.iter().find(|score| score.topic == "security").unwrap();
     let logit = logit(security);
     let sum: f32 =

@@ -178,7 +178,7 @@ impl Report {
                 calibration_id: manifest.calibration.id.clone(),
             },
             bootstrap: bootstrap.samples,
-            languages: scorer.languages(outcomes, &topics),
+            languages: scorer.languages(outcomes),
             sets: sets(&ner, &topics),
             means: Means {
                 ner_f1: mean(ner.iter().map(|result| result.figures.micro.f1)),
@@ -245,34 +245,38 @@ impl<'a> Scorer<'a> {
 
     /// Topic scores over all of the model's topics, without intervals.
     fn all_topics(&self, rows: &Rows<'_>) -> TopicFigures {
-        TopicFigures::new(rows, &self.topics, &vec![true; self.topics.len()], &Bootstrap { samples: 0, seed: 0 })
+        self.some_topics(rows, &vec![true; self.topics.len()])
     }
 
-    fn languages(&self, outcomes: &[Outcome], topics: &[TopicResult]) -> BTreeMap<String, LanguageScores> {
+    fn some_topics(&self, rows: &Rows<'_>, covered: &[bool]) -> TopicFigures {
+        TopicFigures::new(rows, &self.topics, covered, &Bootstrap { samples: 0, seed: 0 })
+    }
+
+    fn languages(&self, outcomes: &[Outcome]) -> BTreeMap<String, LanguageScores> {
         let mut names: Vec<&str> = outcomes.iter().flat_map(|outcome| outcome.set.languages()).collect();
         names.sort_unstable();
         names.dedup();
-        names.into_iter().map(|name| (name.to_owned(), self.language(name, outcomes, topics))).collect()
+        names.into_iter().map(|name| (name.to_owned(), self.language(name, outcomes))).collect()
     }
 
-    fn language(&self, name: &str, outcomes: &[Outcome], topics: &[TopicResult]) -> LanguageScores {
+    fn language(&self, name: &str, outcomes: &[Outcome]) -> LanguageScores {
         let rows = |format: Format| {
             let files = outcomes.iter().filter(move |outcome| outcome.set.format == format);
-            let files = files.map(|outcome| -> Rows<'_> {
-                outcome.rows().filter(|(example, _)| example.language == name).collect()
+            let files = files.map(|outcome| -> (&DataSet, Rows<'_>) {
+                (&outcome.set, outcome.rows().filter(|(example, _)| example.language == name).collect())
             });
-            files.filter(|rows| !rows.is_empty()).collect::<Vec<_>>()
+            files.filter(|(_, rows)| !rows.is_empty()).collect::<Vec<_>>()
         };
         let ner = rows(Format::Entities);
-        let articles: Rows<'_> = rows(Format::Articles).into_iter().flatten().collect();
-        let topics: Vec<&TopicResult> = topics.iter().filter(|result| result.source.lang == name).collect();
+        let articles: Rows<'_> = rows(Format::Articles).into_iter().flat_map(|(_, rows)| rows).collect();
+        let topics = rows(Format::Topics);
         LanguageScores {
-            ner_f1: mean(ner.iter().map(|rows| span_score(rows).f1)),
+            ner_f1: mean(ner.iter().map(|(_, rows)| span_score(rows).f1)),
             ner_files: ner.len(),
             article_f1: (!articles.is_empty()).then(|| span_score(&articles).f1),
             articles: articles.len(),
             article_topics_micro_f1: (!articles.is_empty()).then(|| self.all_topics(&articles).micro_f1),
-            topics_top1: mean(topics.iter().map(|result| result.figures.top1)),
+            topics_top1: mean(topics.iter().map(|(set, rows)| self.some_topics(rows, &set.covered).top1)),
             topic_files: topics.len(),
         }
     }

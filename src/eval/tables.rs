@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use super::{
     ArticleResult, EntityFigures, Report, TopicFigures,
-    report::{EntityResult, LanguageScores, Means, TopicResult},
+    report::{EntityResult, LanguageScores, Means, SetScores, TopicResult},
     statistics::BINS,
 };
 
@@ -83,6 +83,9 @@ fn sections(report: &Report) -> Vec<Section> {
     }
     if report.languages.len() > 1 {
         sections.push(languages(report));
+    }
+    if !report.sets.is_empty() {
+        sections.push(sets(report));
     }
     sections
 }
@@ -184,7 +187,6 @@ fn articles(result: &ArticleResult) -> [Section; 3] {
 
 fn languages(report: &Report) -> Section {
     let row = |(name, scores): (&String, &LanguageScores)| {
-        let count = |count: usize| if count == 0 { String::new() } else { count.to_string() };
         vec![
             name.clone(),
             count(scores.ner_files),
@@ -203,6 +205,19 @@ fn languages(report: &Report) -> Section {
     }
 }
 
+/// Sets of several files; the others stand above by their files.
+fn sets(report: &Report) -> Section {
+    let row = |(name, scores): (&String, &SetScores)| {
+        let figures = [scores.ner_f1, scores.topics_top1, scores.topics_macro_f1].map(optional);
+        [vec![name.clone(), count(scores.files)], figures.to_vec()].concat()
+    };
+    Section {
+        heading: "By set of several files, means".to_owned(),
+        columns: vec!["set", "files", "entity F1", "topic top-1", "topic macro F1"],
+        rows: report.sets.iter().map(row).collect(),
+    }
+}
+
 fn means(means: &Means) -> String {
     let figures = [
         ("Mean entity F1 over files", means.ner_f1),
@@ -214,6 +229,10 @@ fn means(means: &Means) -> String {
         ("Topic macro F1 over all articles", means.article_topics_macro_f1),
     ];
     figures.into_iter().filter_map(|(name, figure)| Some(format!("{name}: {}\n", number(figure?)))).collect()
+}
+
+fn count(count: usize) -> String {
+    if count == 0 { String::new() } else { count.to_string() }
 }
 
 fn number(figure: f64) -> String {

@@ -46,6 +46,11 @@ pub struct EntitySpan {
 /// Tag 0 is `O`; type `t` begins with tag `2t + 1` and goes on with `2t + 2`.
 const OUTSIDE: usize = 0;
 
+/// What an entity straight behind another of its type costs, in nats, unless it begins with "and" ("كركوك وديالى"). There rarely is one,
+/// but the head decides on each word by itself, and so cuts names in two. Of 0, 1, 1.5, 2 and 3, the best on each half of the articles
+/// that training held out.
+const NEIGHBOUR_COST: f32 = 1.0;
+
 fn is_inside(tag: usize) -> bool {
     tag != OUTSIDE && tag.is_multiple_of(2)
 }
@@ -112,31 +117,31 @@ fn log_softmax(logits: &[f32]) -> Vec<f32> {
     logits.iter().map(|logit| logit - max - sum.ln()).collect()
 }
 
-/// The most probable valid sequence of tags of a line. Valid: `I-X` only behind `B-X` or `I-X`.
+/// The most probable valid sequence of tags of a line, less what neighbours cost. Valid: `I-X` only behind `B-X` or `I-X`.
 fn viterbi(words: &[Tagged], tags: usize) -> Vec<usize> {
     let mut scores = vec![0.0_f32; tags];
     let mut back: Vec<Vec<usize>> = Vec::with_capacity(words.len());
-    for (index, Tagged { log_probabilities, .. }) in words.iter().enumerate() {
+    for (index, Tagged { word, log_probabilities }) in words.iter().enumerate() {
         let best_before = argmax(scores.iter().copied());
         let mut from = vec![best_before; tags];
         let mut now = vec![f32::NEG_INFINITY; tags];
         for tag in 0..tags {
             let own = log_probabilities.get(tag).copied().unwrap_or(0.0);
-            let before = if !is_inside(tag) {
-                best_before
-            } else if index == 0 {
-                continue;
-            } else if scores[tag - 1] > scores[tag] {
-                tag - 1
+            let (before, score) = if is_inside(tag) {
+                let before = if scores[tag - 1] > scores[tag] { tag - 1 } else { tag };
+                (before, scores[before])
+            } else if tag == OUTSIDE {
+                (best_before, scores[best_before])
             } else {
-                tag
+                best_to_begin(&scores, tag, if word.conjoined { 0.0 } else { NEIGHBOUR_COST })
             };
+            let nothing_before = index == 0 && is_inside(tag);
             // What carries no token of its own begins nothing.
-            if log_probabilities.is_empty() && tag != OUTSIDE && !is_inside(tag) {
-                continue;
+            let begins_nothing = log_probabilities.is_empty() && tag != OUTSIDE && !is_inside(tag);
+            if !nothing_before && !begins_nothing {
+                from[tag] = before;
+                now[tag] = score + own;
             }
-            from[tag] = before;
-            now[tag] = scores[before] + own;
         }
         back.push(from);
         scores = now;
@@ -148,6 +153,13 @@ fn viterbi(words: &[Tagged], tags: usize) -> Vec<usize> {
         tag = back[index][tag];
     }
     best
+}
+
+/// The best tag before `tag`, which begins an entity, and the score on the way there, less `neighbour` behind an entity of its type.
+fn best_to_begin(scores: &[f32], tag: usize, neighbour: f32) -> (usize, f32) {
+    let cost = |before: usize| if kind_of(before) == kind_of(tag) { neighbour } else { 0.0 };
+    let before = argmax(scores.iter().enumerate().map(|(before, score)| score - cost(before)));
+    (before, scores[before] - cost(before))
 }
 
 /// The first of the largest values.
@@ -220,6 +232,24 @@ mod tests {
     #[test]
     fn neighbours_stay_apart_where_one_begins() {
         assert_eq!(decode_words("Paris London", &[5, 5]).len(), 2);
+    }
+
+    #[test]
+    fn neighbours_of_one_type_are_one_where_that_is_nearly_as_likely() {
+        let read = |text: &str, second: [(usize, f32); 2]| {
+            let words = words(text);
+            let tokens: Vec<Token> =
+                words.iter().map(|word| Token { id: 7, start: word.start as u32, end: word.end as u32 }).collect();
+            let mut logits = vec![0.0; 18];
+            logits[5] = 8.0;
+            second.iter().for_each(|&(tag, logit)| logits[9 + tag] = logit);
+            decode(&words, &tokens, &logits, 9).len()
+        };
+        assert_eq!(read("Qara Taba", [(5, 4.0), (6, 3.5)]), 1);
+        assert_eq!(read("Qara Taba", [(5, 4.0), (6, 2.5)]), 2);
+        // Another type costs nothing, nor does "and".
+        assert_eq!(read("Qara Taba", [(3, 4.0), (6, 3.5)]), 2);
+        assert_eq!(read("كركوك وديالى", [(5, 4.0), (6, 3.5)]), 2);
     }
 
     #[test]

@@ -27,7 +27,11 @@ pub struct Word {
     pub kind: WordKind,
     /// Whether a line break stands between it and the word before: no entity reaches over one.
     pub starts_line: bool,
+    /// Whether it begins with the letter that is "and" in Arabic and Hebrew, where that is written with the word behind it.
+    pub conjoined: bool,
 }
+
+const CONJUNCTIONS: [char; 2] = ['و', 'ו'];
 
 /// The words of a text, in order: what stands between spaces, punctuation apart. Hyphens, stops and apostrophes inside a word stay
 /// in it ("al-Hakim", "U.S.", "O'Brien"), but an elided article does not ("l'Europe" is two words), nor does a suffix.
@@ -56,7 +60,7 @@ pub fn words(text: &str) -> Vec<Word> {
             }
             (Class::Mark, Some(word)) if open && joins(&text[word.start..start], grapheme, next) => {
                 if is_apostrophe(grapheme) && begins_suffix(&text[word.start..start], &text[end..]) {
-                    words.push(Word { start, end, kind: WordKind::Suffix, starts_line: false });
+                    words.push(Word { start, end, kind: WordKind::Suffix, starts_line: false, conjoined: false });
                     continue;
                 }
                 word.end = end;
@@ -67,7 +71,8 @@ pub fn words(text: &str) -> Vec<Word> {
             (Class::Unspaced, _) => WordKind::Unspaced,
             (Class::Mark, _) => WordKind::Punctuation,
         };
-        words.push(Word { start, end, kind, starts_line: std::mem::take(&mut starts_line) });
+        let conjoined = grapheme.starts_with(CONJUNCTIONS);
+        words.push(Word { start, end, kind, starts_line: std::mem::take(&mut starts_line), conjoined });
         open = kind == WordKind::Plain;
     }
     words
