@@ -13,7 +13,11 @@ use rasid::{
     proto::v1,
 };
 use serde_json::json;
-use support::{TestServer, copy_bundle, text};
+use support::{
+    TestServer,
+    calibration::{self, sigmoid},
+    copy_bundle, text,
+};
 
 fn calibrate(bundle: &Path, scores: &Path, id: &str) -> Output {
     let arguments = ["model", "calibrate", "--id", id];
@@ -31,11 +35,7 @@ fn manifest(bundle: &Path) -> Manifest {
     Bundle::open(bundle).unwrap().into_manifest()
 }
 
-fn sigmoid(x: f64) -> f64 {
-    1.0 / (1.0 + (-x).exp())
-}
-
-/// Scores of texts and entities that follow another scale and bias than the model's own. No text has `rare`.
+/// Scores of texts and entities that follow another calibration than the model's own. No text has `rare`.
 fn scores(manifest: &Manifest, rare: &str) -> String {
     let mut random = fastrand::Rng::with_seed(11);
     let names: Vec<&str> = manifest.topics.iter().map(|topic| topic.id.as_str()).collect();
@@ -72,7 +72,10 @@ async fn a_calibrated_bundle_says_so_and_answers_so() {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let told = String::from_utf8(output.stdout).unwrap();
     assert!(
-        told.contains("own-1") && told.contains("400 texts left out") && told.contains("few: fewer than"),
+        told.contains("own-1")
+            && told.contains("400 texts left out")
+            && told.contains("few: fewer than")
+            && told.contains("has not seen (10 folds)"),
         "{told}"
     );
 
@@ -81,12 +84,16 @@ async fn a_calibrated_bundle_says_so_and_answers_so() {
     assert_eq!((after.calibration.id.as_str(), after.calibration.calibrated), ("own-1", true));
     for topic in &after.topics {
         assert_eq!(topic.fitted, topic.id != "weather", "{}", topic.id);
-        assert!((topic.scale - 0.5).abs() < 0.3 && (topic.bias + 0.5).abs() < 0.6, "{topic:?}");
+        for logit in [-5.0, -2.0, 1.0] {
+            let (fitted, truth) = (calibration::probability(topic, logit), sigmoid(0.5 * logit - 0.5));
+            // Of a topic that no text has, it is that of all.
+            assert!((fitted - truth).abs() < 0.1, "{topic:?}: {fitted} at {logit}, not {truth}");
+        }
         assert!((0.2..=0.8).contains(&topic.threshold));
     }
     for kind in &after.entity_types {
-        let platt = kind.calibration.unwrap();
-        assert!((platt.scale - 0.8).abs() < 0.3 && (platt.bias - 0.4).abs() < 0.4, "{kind:?}");
+        let fitted = kind.calibration.unwrap();
+        assert!((fitted.scale - 0.8).abs() < 0.4 && (fitted.bias - 0.4).abs() < 0.5, "{kind:?}");
     }
 
     let server = TestServer::start(&["--model", bundle.path().to_str().unwrap()]).await;
@@ -105,13 +112,11 @@ async fn a_calibrated_bundle_says_so_and_answers_so() {
     let new = client.tag(request(options())).await.unwrap().into_inner().analysis.unwrap();
     let old = uncalibrated.tag(request(options())).await.unwrap().into_inner().analysis.unwrap();
     let near = |a: f32, b: f64| assert!((f64::from(a) - b).abs() < 1e-4, "{a} is not {b}");
-    let logit = |p: f32| (f64::from(p) / (1.0 - f64::from(p))).ln();
     for score in &new.topics {
         let was = old.topics.iter().find(|was| was.topic == score.topic).unwrap();
         let spec = |manifest: &Manifest| manifest.topics.iter().find(|topic| topic.id == score.topic).cloned().unwrap();
         let (was_spec, spec) = (spec(&before), spec(&after));
-        let raw = (logit(was.probability) - f64::from(was_spec.bias)) / f64::from(was_spec.scale);
-        near(score.probability, sigmoid(f64::from(spec.scale) * raw + f64::from(spec.bias)));
+        near(score.probability, calibration::probability(&spec, calibration::logit(&was_spec, was.probability)));
         assert_eq!(score.threshold, spec.threshold);
     }
     assert_eq!(new.entities.len(), old.entities.len());

@@ -3,7 +3,7 @@
 mod support;
 
 use rasid::{model::Bundle, proto::v1};
-use support::{TestServer, arabic_article, articles, text};
+use support::{TestServer, arabic_article, articles, calibration, text};
 
 async fn tag(server: &TestServer, document: v1::Document, options: v1::TagOptions) -> v1::Analysis {
     let request = v1::TagRequest { document: Some(document), options: Some(options) };
@@ -101,8 +101,7 @@ async fn evidence_adds_up_to_the_logit() {
     // Before calibration.
     let manifest = Bundle::open(support::model_folder()).unwrap().into_manifest();
     let spec = manifest.topics.iter().find(|topic| topic.id == "security").unwrap();
-    let logit =
-        |score: &v1::TopicScore| ((score.probability / (1.0 - score.probability)).ln() - spec.bias) / spec.scale;
+    let logit = |score: &v1::TopicScore| calibration::logit(spec, score.probability) as f32;
     let bias = logit(security) - evidence.weight;
     // Of two in one window: their sum. Neither is so sure that its probability has no digits left.
     let two =

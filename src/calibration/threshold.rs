@@ -1,6 +1,6 @@
 //! Thresholds that make the most of F1.
 
-use super::platt::sigmoid;
+use super::beta::sigmoid;
 
 /// Thresholds that are looked at: hundredths within these bounds, so that a lucky example far out does not decide.
 const HUNDREDTHS: std::ops::RangeInclusive<u32> = 20..=80;

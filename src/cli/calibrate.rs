@@ -6,7 +6,8 @@ use clap::Args;
 
 use super::CliError;
 use crate::{
-    calibration::{self, Examples, Fitted, MIN_POSITIVES, Summary},
+    calibration::{self, FOLDS, Fitted, MIN_POSITIVES, Scores, Summary, Validation},
+    eval::statistics::Reliability,
     model::{self, Bundle},
 };
 
@@ -33,25 +34,36 @@ fn identifier(text: &str) -> Result<String, &'static str> {
 /// Calibrates a bundle; gives what became of each topic and entity type, for a person to read.
 pub fn run(args: &CalibrateArgs) -> Result<String, CliError> {
     let mut manifest = Bundle::open(&args.bundle)?.into_manifest();
-    let examples = Examples::read(&args.scores, &manifest)?;
-    let summary = calibration::calibrate(&mut manifest, &examples, &args.id)?;
+    let scores = Scores::read(&args.scores, &manifest)?;
+    let summary = calibration::calibrate(&mut manifest, &scores, &args.id)?;
     let sealed = model::write_manifest(manifest, &args.bundle)?;
     Ok(format!("{}\ncalibration  {}\nrevision     {}\n", table(&summary), args.id, sealed.revision))
 }
 
 fn table(summary: &Summary) -> String {
-    let mut out =
-        format!("{:<26} {:>6} {:>6} {:>7} {:>7} {:>9} {:>15}\n", "", "has", "not", "scale", "bias", "threshold", "ECE");
+    let mut out = format!(
+        "{:<26} {:>6} {:>6} {:>7} {:>7} {:>7} {:>9} {:>15}\n",
+        "", "has", "not", "scale", "below", "bias", "threshold", "ECE"
+    );
     for fitted in summary.topics.iter().chain(&summary.entity_types) {
-        let Fitted { name, positives, negatives, own, platt, threshold, ece } = fitted;
+        let Fitted { name, positives, negatives, own, calibration, threshold, ece } = fitted;
         let threshold = threshold.map_or(String::new(), |threshold| format!("{threshold:.2}"));
         let [before, after] = ece.map(|ece| ece.map_or("-".to_owned(), |ece| format!("{ece:.3}")));
         let note = if *own { "" } else { "  few" };
         // Writing to a string cannot fail.
         let _ = writeln!(
             out,
-            "{name:<26} {positives:>6} {negatives:>6} {:>7.3} {:>7.3} {threshold:>9} {before:>6} → {after:>6}{note}",
-            platt.scale, platt.bias
+            "{name:<26} {positives:>6} {negatives:>6} {:>7.3} {:>7.3} {:>7.3} {threshold:>9} {before:>6} → {after:>6}{note}",
+            calibration.scale, calibration.scale_below, calibration.bias
+        );
+    }
+    if let Some(Validation { topics_macro_f1, topics, entities }) = &summary.validation {
+        let ece = |of: &Reliability| [of.ece, of.ece_floor].map(|value| value.unwrap_or_default());
+        let ([topics, topics_floor], [entities, entities_floor]) = (ece(topics), ece(entities));
+        let _ = writeln!(
+            out,
+            "Of texts that the fit has not seen ({FOLDS} folds): macro F1 of topics {topics_macro_f1:.3}, ECE of assigned topics \
+             {topics:.3} (floor {topics_floor:.3}), of entities {entities:.3} ({entities_floor:.3})"
         );
     }
     if summary.incomplete_texts > 0 {

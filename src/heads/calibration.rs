@@ -1,8 +1,17 @@
 //! From scores to probabilities.
 
-/// Platt scaling (Platt 1999): the probability behind a logit.
-pub fn probability(logit: f32, scale: f32, bias: f32) -> f32 {
-    1.0 / (1.0 + (-(scale * logit + bias)).exp())
+use crate::model::BetaSpec;
+
+/// Beta calibration (Kull, Silva Filho and Flach 2017): the probability behind a logit,
+/// `sigmoid(scale · softplus(logit) − scale_below · softplus(−logit) + bias)`; with both slopes alike `sigmoid(scale · logit + bias)`.
+pub fn probability(logit: f32, by: BetaSpec) -> f32 {
+    let calibrated = by.scale * softplus(logit) - by.scale_below() * softplus(-logit) + by.bias;
+    1.0 / (1.0 + (-calibrated).exp())
+}
+
+/// `ln(1 + exp(x))`, without overflow.
+fn softplus(x: f32) -> f32 {
+    x.max(0.0) + (-x.abs()).exp().ln_1p()
 }
 
 /// The logit of a probability, kept finite at 0 and 1.
@@ -15,17 +24,30 @@ pub fn logit(probability: f32) -> f32 {
 mod tests {
     use super::*;
 
+    fn by(scale: f32, scale_below: Option<f32>, bias: f32) -> BetaSpec {
+        BetaSpec { scale, scale_below, bias }
+    }
+
     #[test]
     fn undo_each_other() {
         for value in [0.001, 0.3, 0.5, 0.97] {
-            assert!((probability(logit(value), 1.0, 0.0) - value).abs() < 1e-6);
+            assert!((probability(logit(value), by(1.0, None, 0.0)) - value).abs() < 1e-6);
         }
         assert!(logit(0.0).is_finite() && logit(1.0).is_finite());
     }
 
     #[test]
     fn scale_sharpens_and_bias_shifts() {
-        assert!(probability(1.0, 2.0, 0.0) > probability(1.0, 1.0, 0.0));
-        assert_eq!(probability(-2.0, 1.0, 2.0), 0.5);
+        assert!(probability(1.0, by(2.0, None, 0.0)) > probability(1.0, by(1.0, None, 0.0)));
+        assert!((probability(-2.0, by(1.0, None, 2.0)) - 0.5).abs() < 1e-6);
+    }
+
+    #[test]
+    fn each_side_has_its_slope() {
+        let bent = by(0.5, Some(2.0), 0.0);
+        for (logit, slope) in [(30.0_f32, 0.5_f32), (-30.0, 2.0)] {
+            let plain = 1.0 / (1.0 + (-slope * logit).exp());
+            assert!((probability(logit, bent) - plain).abs() < 1e-6);
+        }
     }
 }

@@ -97,22 +97,31 @@ pub struct EntityTypeSpec {
     pub description: String,
     /// How the model's own probability of an entity becomes a calibrated one; none takes it as it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub calibration: Option<PlattSpec>,
+    pub calibration: Option<BetaSpec>,
 }
 
-/// Platt scaling of a probability: it becomes `sigmoid(scale · logit(probability) + bias)`.
+/// Beta calibration of a probability or of a logit; see [`crate::heads::calibration`].
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct PlattSpec {
-    /// Above 0.
+pub struct BetaSpec {
+    /// Slope of the calibrated logit above zero; above 0.
     pub scale: f32,
-    /// See `scale`.
+    /// Slope below zero, above 0; that above unless given (Platt scaling).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scale_below: Option<f32>,
+    /// Added to it.
     pub bias: f32,
 }
 
-impl PlattSpec {
+impl BetaSpec {
+    /// Slope below zero.
+    pub fn scale_below(&self) -> f32 {
+        self.scale_below.unwrap_or(self.scale)
+    }
+
     fn is_valid(&self) -> bool {
-        self.scale.is_finite() && self.scale > 0.0 && self.bias.is_finite()
+        let slopes = [self.scale, self.scale_below()];
+        slopes.iter().all(|slope| slope.is_finite() && *slope > 0.0) && self.bias.is_finite()
     }
 }
 
@@ -128,14 +137,29 @@ pub struct TopicSpec {
     pub iptc_code: String,
     /// Probability from which the topic is assigned, in [0, 1].
     pub threshold: f32,
-    /// Platt scaling: the probability is `sigmoid(scale · logit + bias)`.
+    /// Of its calibration, as all of these: see [`BetaSpec`].
     pub scale: f32,
-    /// See `scale`.
+    /// See [`BetaSpec`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scale_below: Option<f32>,
+    /// See [`BetaSpec`].
     pub bias: f32,
-    /// Whether scale, bias and threshold are its own. If not, there were too few examples of it to fit on, and they lean on those of
+    /// Whether slopes, bias and threshold are its own. If not, there were too few examples of it to fit on, and they lean on those of
     /// all topics together. Without meaning in a bundle that is not calibrated.
     #[serde(default = "yes", skip_serializing_if = "is_true")]
     pub fitted: bool,
+}
+
+impl TopicSpec {
+    /// How its logit becomes a probability.
+    pub fn calibration(&self) -> BetaSpec {
+        BetaSpec { scale: self.scale, scale_below: self.scale_below, bias: self.bias }
+    }
+
+    /// Sets it.
+    pub fn set_calibration(&mut self, BetaSpec { scale, scale_below, bias }: BetaSpec) {
+        (self.scale, self.scale_below, self.bias) = (scale, scale_below, bias);
+    }
 }
 
 fn yes() -> bool {
@@ -225,9 +249,9 @@ impl Manifest {
             return invalid("tags", format!("must be {expected:?} to match entity_types"));
         }
         if let Some(kind) =
-            self.entity_types.iter().find(|kind| kind.calibration.is_some_and(|platt| !platt.is_valid()))
+            self.entity_types.iter().find(|kind| kind.calibration.is_some_and(|calibration| !calibration.is_valid()))
         {
-            return invalid("entity_types", format!("scale and bias of {:?} must be finite, scale above 0", kind.id));
+            return invalid("entity_types", format!("scales and bias of {:?} must be finite, scales above 0", kind.id));
         }
         let mut seen = HashSet::new();
         for topic in &self.topics {
@@ -240,8 +264,8 @@ impl Manifest {
                     format!("threshold of {:?} is {}, must be 0 to 1", topic.id, topic.threshold),
                 );
             }
-            if !(PlattSpec { scale: topic.scale, bias: topic.bias }).is_valid() {
-                return invalid("topics", format!("scale and bias of {:?} must be finite, scale above 0", topic.id));
+            if !topic.calibration().is_valid() {
+                return invalid("topics", format!("scales and bias of {:?} must be finite, scales above 0", topic.id));
             }
         }
         if self.topics.is_empty() {

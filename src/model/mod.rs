@@ -10,7 +10,7 @@ mod source;
 pub use self::{
     bundle::Bundle,
     error::ModelError,
-    manifest::{CalibrationSpec, EntityTypeSpec, FileSpec, Files, MANIFEST_FILE, Manifest, PlattSpec, TopicSpec},
+    manifest::{BetaSpec, CalibrationSpec, EntityTypeSpec, FileSpec, Files, MANIFEST_FILE, Manifest, TopicSpec},
     pack::{EncoderFormat, pack, seal, write_manifest},
     source::ModelSource,
 };

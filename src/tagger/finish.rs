@@ -7,7 +7,6 @@ use super::{
 };
 use crate::{
     heads::{calibration, entities},
-    model::PlattSpec,
     text::{self, Document, Field, Sentence, Span},
 };
 
@@ -41,7 +40,7 @@ impl Tagger {
         let mut topics: Vec<TopicScore> = specs
             .filter_map(|(topic, ((spec, logit), threshold))| {
                 let threshold = (*threshold)?;
-                let probability = calibration::probability(logit, spec.scale, spec.bias);
+                let probability = calibration::probability(logit, spec.calibration());
                 Some(TopicScore { topic, probability, logit, threshold, assigned: probability >= threshold })
             })
             .filter(|score| score.assigned || plan.all_scores)
@@ -61,9 +60,7 @@ impl Tagger {
             let words = text::words(document.field(field));
             for span in entities::decode(&words, &reading.tokenized.tokens[read], logits, tags) {
                 let probability = match self.manifest.entity_types[span.kind].calibration {
-                    Some(PlattSpec { scale, bias }) => {
-                        calibration::probability(calibration::logit(span.score), scale, bias)
-                    }
+                    Some(by) => calibration::probability(calibration::logit(span.score), by),
                     None => span.score,
                 };
                 if plan.entity_types[span.kind] && probability >= plan.entity_threshold {

@@ -3,6 +3,7 @@
 // No test uses all of it.
 #![allow(dead_code)]
 
+pub mod calibration;
 pub mod hub;
 pub mod keys;
 #[cfg(unix)]

@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .model import Network, document_logits
+from .model import Answers, Network, document_logits
 
-Answers = tuple[Tensor, Tensor, Tensor]
-"""What a network says of windows: tag logits, topic logits, pooled vectors."""
+HIDDEN_WEIGHT = 10.0
+"""Of the distance of hidden states, in nats: less than the tags' at the beginning, more towards the end."""
 
 
 def student(teacher: Network, kept: list[int]) -> Network:
@@ -32,14 +32,15 @@ def student(teacher: Network, kept: list[int]) -> Network:
 
 
 def loss(said: Answers, taught: Answers, present: Tensor, documents: Tensor, count: int) -> Tensor:
-    """How far a network is from its teacher, in nats: of a token's tags, and of a topic of a document."""
+    """How far a network is from its teacher: in tags and topics (nats), and in hidden states (cosine)."""
     tags = F.kl_div(
-        F.log_softmax(said[0][present], -1), F.log_softmax(taught[0][present], -1), reduction="batchmean", log_target=True
+        F.log_softmax(said.tags[present], -1), F.log_softmax(taught.tags[present], -1), reduction="batchmean", log_target=True
     )
     lengths = present.sum(1)
-    own, target = (document_logits(answers[1], lengths, documents, count) for answers in (said, taught))
+    own, target = (document_logits(answers.topics, lengths, documents, count) for answers in (said, taught))
     topics = F.binary_cross_entropy_with_logits(own, target.sigmoid()) - entropy(target)
-    return tags + topics
+    hidden = 1 - F.cosine_similarity(said.hidden[present], taught.hidden[present], dim=-1).mean()
+    return tags + topics + HIDDEN_WEIGHT * hidden
 
 
 def entropy(logits: Tensor) -> Tensor:

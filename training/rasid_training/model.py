@@ -1,5 +1,7 @@
 """The network of `src/encoder` and `src/heads`, in PyTorch: a BERT encoder, a linear head over tokens, one over windows."""
 
+from typing import NamedTuple
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -34,6 +36,19 @@ class Layer(nn.Module):
         return self.norm(x + self.down(F.gelu(self.up(x))))
 
 
+class Answers(NamedTuple):
+    """What a network says of windows."""
+
+    tags: Tensor
+    """Logits [rows, tokens, tags]."""
+    topics: Tensor
+    """Logits [rows, topics]."""
+    pooled: Tensor
+    """Mean hidden states [rows, hidden]."""
+    hidden: Tensor
+    """Last hidden states [rows, tokens, hidden]."""
+
+
 class Network(nn.Module):
     """Encoder and heads. Word embeddings are given as they are on disk and never trained."""
 
@@ -63,12 +78,12 @@ class Network(nn.Module):
             x = layer(x, bias)
         return x
 
-    def forward(self, ids: Tensor, present: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Tag logits [rows, tokens, tags], topic logits [rows, topics], mean hidden states [rows, hidden], in float32."""
+    def forward(self, ids: Tensor, present: Tensor) -> Answers:
+        """What there is to say of windows, in float32."""
         x = self.encode(ids, present).float()
         pooled = pool(x, present)
         with torch.autocast("cpu", enabled=False):
-            return self.ner(x), self.topic(pooled), pooled
+            return Answers(self.ner(x), self.topic(pooled), pooled, x)
 
 
 def pool(x: Tensor, present: Tensor) -> Tensor:

@@ -173,22 +173,22 @@ class Run:
         for name, batch in (("sentences", sentences), ("texts", texts)):
             ids = masked(batch, config["mask"], self.mask, self.special, self.generator)
             with torch.autocast("cpu", torch.bfloat16):
-                tags, topics, pooled = self.network(ids, batch.present)
+                said = self.network(ids, batch.present)
             weight = batch.weight[batch.documents]
             parts = {}
             if (batch.tags != IGNORE).any():
-                parts["entities"] = model.entity_loss(tags, batch.tags, batch.has_misc, weight, config["tag_smoothing"])
+                parts["entities"] = model.entity_loss(said.tags, batch.tags, batch.has_misc, weight, config["tag_smoothing"])
             if (batch.topics >= 0).any():
                 lengths = batch.present.sum(1)
-                whole = model.document_logits(topics, lengths, batch.documents, len(batch.topics))
+                whole = model.document_logits(said.topics, lengths, batch.documents, len(batch.topics))
                 loss = model.topic_loss(whole, batch.topics, batch.weight, config["topic_smoothing"])
                 parts["topics"] = loss * config["topic_weight"]
             if self.teacher or self.step % 4 == 0:
                 with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
                     base = self.anchor(batch.ids, batch.present)
-                parts["anchor"] = (1 - F.cosine_similarity(pooled, base[2], dim=-1)).mean() * config["anchor_weight"]
+                parts["anchor"] = (1 - F.cosine_similarity(said.pooled, base.pooled, dim=-1)).mean() * config["anchor_weight"]
                 if self.teacher:
-                    taught = distil.loss((tags, topics, pooled), base, batch.present, batch.documents, len(batch.topics))
+                    taught = distil.loss(said, base, batch.present, batch.documents, len(batch.topics))
                     parts["taught"] = taught * config["taught_weight"]
             torch.stack(list(parts.values())).sum().backward()
             losses |= {f"{name}.{part}": value.item() for part, value in parts.items()}
