@@ -101,7 +101,7 @@ async fn evidence_adds_up_to_the_logit() {
     // Before calibration.
     let manifest = Bundle::open(support::model_folder()).unwrap().into_manifest();
     let spec = manifest.topics.iter().find(|topic| topic.id == "security").unwrap();
-    let logit = |score: &v1::TopicScore| calibration::logit(spec, score.probability) as f32;
+    let logit = |score: &v1::TopicScore| calibration::logit(&spec.calibration(), score.probability) as f32;
     let bias = logit(security) - evidence.weight;
     // Of two in one window: their sum. Neither is so sure that its probability has no digits left.
     let two =

@@ -3,14 +3,17 @@
 /// Newton steps; far more than a convex problem in three variables takes.
 const MAX_STEPS: usize = 100;
 
+/// Where the examples say less, or that logits stand in the wrong order, a slope is this: nearly flat, but still rising.
+const LEAST_SLOPE: f64 = 0.05;
+
 /// A map from logits to probabilities (Kull, Silva Filho and Flach 2017, there `b`, `a` and `c`):
 /// `sigmoid(scale · softplus(logit) − scale_below · softplus(−logit) + bias)`. Far from zero it is a line of either slope. With both
 /// alike it is Platt scaling, which takes a model that is too sure of what it assigns to be as much too sure of what it does not.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Beta {
-    /// Slope above zero; above 0.
+    /// Slope far above zero; above 0.
     pub scale: f64,
-    /// Slope below zero; above 0.
+    /// Slope far below zero; above 0.
     pub scale_below: f64,
     /// See [`Beta`].
     pub bias: f64,
@@ -21,7 +24,7 @@ pub struct Beta {
 pub struct Prior {
     /// Its mean.
     pub mean: Beta,
-    /// Standard deviation of either slope, as a part of its mean.
+    /// Standard deviation of either slope.
     pub scale_deviation: f64,
     /// Standard deviation of the bias.
     pub bias_deviation: f64,
@@ -41,25 +44,21 @@ impl Beta {
         sigmoid(self.logit(logit))
     }
 
-    /// The most probable slopes and bias given examples, as pairs of logit and truth: penalised logistic regression by Newton's method.
-    /// Without examples it is the prior's mean. A fit that would turn the order of logits around is the prior's mean too.
+    /// The most probable slopes and bias given examples, as pairs of logit and truth, where slopes are at least [`LEAST_SLOPE`]: penalised
+    /// logistic regression. Without examples it is the prior's mean. The problem is convex, so that the best of the fits with some slopes
+    /// held at their least is the best of all (Kull et al. hold a negative one at zero).
     pub fn fit(examples: &[(f64, bool)], prior: &Prior) -> Self {
-        let mut at = prior.mean;
-        let mut loss = prior.loss(examples, at);
-        for _ in 0..MAX_STEPS {
-            let step = prior.newton_step(examples, at);
-            // Halved until it helps: a whole step may overshoot where probabilities saturate.
-            let steps = (0..30).map(|halvings| 0.5_f64.powi(halvings));
-            let tried = steps.map(|length| at.moved(step.map(|part| -length * part)));
-            let better = tried.map(|next| (next, prior.loss(examples, next))).find(|(_, tried)| *tried < loss);
-            let Some((next, lower)) = better else { break };
-            let gained = loss - lower;
-            (at, loss) = (next, lower);
-            if gained < 1e-10 {
-                break;
-            }
+        let free = prior.fit(examples, [false, false]);
+        if free.rises() {
+            return free;
         }
-        if at.scale > 0.0 && at.scale_below > 0.0 { at } else { prior.mean }
+        let held = [[true, false], [false, true], [true, true]].map(|held| prior.fit(examples, held));
+        let rising = held.into_iter().filter(Self::rises).map(|fit| (prior.loss(examples, fit), fit));
+        rising.min_by(|(a, _), (b, _)| a.total_cmp(b)).map_or(prior.mean, |(_, fit)| fit)
+    }
+
+    fn rises(&self) -> bool {
+        self.scale >= LEAST_SLOPE && self.scale_below >= LEAST_SLOPE
     }
 
     fn parameters(&self) -> [f64; 3] {
@@ -77,10 +76,30 @@ fn features(logit: f64) -> [f64; 3] {
 }
 
 impl Prior {
+    /// The most probable fit by Newton's method; slopes that are `held` (above, below zero) are [`LEAST_SLOPE`].
+    fn fit(&self, examples: &[(f64, bool)], held: [bool; 2]) -> Beta {
+        let slope = |mean: f64, held: bool| if held { LEAST_SLOPE } else { mean };
+        let Beta { scale, scale_below, bias } = self.mean;
+        let mut at = Beta { scale: slope(scale, held[0]), scale_below: slope(scale_below, held[1]), bias };
+        let mut loss = self.loss(examples, at);
+        for _ in 0..MAX_STEPS {
+            let step = self.newton_step(examples, at, held);
+            // Halved until it helps: a whole step may overshoot where probabilities saturate.
+            let steps = (0..30).map(|halvings| 0.5_f64.powi(halvings));
+            let tried = steps.map(|length| at.moved(step.map(|part| -length * part)));
+            let better = tried.map(|next| (next, self.loss(examples, next))).find(|(_, tried)| *tried < loss);
+            let Some((next, lower)) = better else { break };
+            let gained = loss - lower;
+            (at, loss) = (next, lower);
+            if gained < 1e-10 {
+                break;
+            }
+        }
+        at
+    }
+
     fn precisions(&self) -> [f64; 3] {
-        let Beta { scale, scale_below, .. } = self.mean;
-        [scale * self.scale_deviation, scale_below * self.scale_deviation, self.bias_deviation]
-            .map(|deviation| 1.0 / (deviation * deviation))
+        [self.scale_deviation, self.scale_deviation, self.bias_deviation].map(|deviation| 1.0 / (deviation * deviation))
     }
 
     fn distances(&self, at: Beta) -> [f64; 3] {
@@ -93,8 +112,8 @@ impl Prior {
         dot(self.precisions(), self.distances(at).map(|distance| distance * distance)) / 2.0 + log_loss(examples, at)
     }
 
-    /// Inverse Hessian times gradient.
-    fn newton_step(&self, examples: &[(f64, bool)], at: Beta) -> [f64; 3] {
+    /// Inverse Hessian times gradient; nothing for a slope that is held.
+    fn newton_step(&self, examples: &[(f64, bool)], at: Beta, held: [bool; 2]) -> [f64; 3] {
         let (precisions, distances) = (self.precisions(), self.distances(at));
         let mut gradient: [f64; 3] = std::array::from_fn(|index| precisions[index] * distances[index]);
         let mut hessian = [[0.0; 3]; 3];
@@ -112,6 +131,12 @@ impl Prior {
                     hessian[row][column] += weight * features[row] * features[column];
                 }
             }
+        }
+        for (index, _) in held.into_iter().enumerate().filter(|(_, held)| *held) {
+            gradient[index] = 0.0;
+            hessian.iter_mut().for_each(|row| row[index] = 0.0);
+            hessian[index] = [0.0; 3];
+            hessian[index][index] = 1.0;
         }
         solve(hessian, gradient)
     }
@@ -207,6 +232,29 @@ mod tests {
         let truth = Beta { scale: 0.6, scale_below: 0.6, bias: -1.2 };
         let distance = |count| (Beta::fit(&drawn(count, truth), &prior).bias - truth.bias).abs();
         assert!(distance(10) > distance(5000));
+    }
+
+    #[test]
+    fn a_side_without_examples_costs_nothing() {
+        // All above zero, few, and following one slope: what is fitted is no worse than Platt scaling fitted to the same.
+        let truth = Beta { scale: 0.6, scale_below: 0.6, bias: -0.5 };
+        let prior = Prior { scale_deviation: 10.0, bias_deviation: 10.0, ..FLAT };
+        for seed in 0..20 {
+            let mut random = fastrand::Rng::with_seed(seed);
+            let logits = (0..100).map(|index| f64::from(index) * 0.08);
+            let examples: Vec<_> = logits.map(|logit| (logit, random.f64() < truth.probability(logit))).collect();
+            let found = Beta::fit(&examples, &prior);
+            assert!(found.rises() && found != Beta::IDENTITY, "{found:?}");
+            assert!(log_loss(&examples, found) < log_loss(&examples, truth) + 0.1, "{found:?}");
+        }
+    }
+
+    #[test]
+    fn the_wrong_order_becomes_nearly_flat() {
+        let examples: Vec<_> = drawn(2000, Beta::IDENTITY).into_iter().map(|(logit, truth)| (logit, !truth)).collect();
+        let found = Beta::fit(&examples, &FLAT);
+        assert_eq!((found.scale, found.scale_below), (LEAST_SLOPE, LEAST_SLOPE));
+        assert!((found.probability(0.0) - 0.5).abs() < 0.05);
     }
 
     #[test]

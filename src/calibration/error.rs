@@ -37,6 +37,18 @@ pub enum CalibrationError {
         /// What it should be.
         what: &'static str,
     },
+    /// A score is no finite number.
+    #[error("{}:{line}: the score of {name:?} is {value}, must be finite", path.display())]
+    NotFinite {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1.
+        line: usize,
+        /// Of which topic or entity type.
+        name: String,
+        /// The score.
+        value: f32,
+    },
     /// There is nothing to fit topics on.
     #[error(
         "no score is of a text that names all of its topics: evaluate --articles, or a topics file with several topics a text"

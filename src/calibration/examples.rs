@@ -1,6 +1,7 @@
 //! What a calibration is fitted on.
 
 use std::{
+    collections::HashMap,
     fs::File,
     io::{BufRead, BufReader},
     path::Path,
@@ -24,7 +25,7 @@ pub struct Examples {
 /// What a file of scores holds, divided by text.
 #[derive(Debug, Clone)]
 pub struct Scores {
-    /// [`FOLDS`] of them; a text is in the fold of its row.
+    /// [`FOLDS`] of them, of every tenth text each.
     pub folds: Vec<Examples>,
     /// Texts left out, since they do not name all of their topics.
     pub incomplete_texts: usize,
@@ -66,6 +67,7 @@ impl Scores {
         let failed = |source| CalibrationError::Read { path: path.to_owned(), source };
         let none = Examples::none(manifest.topics.len(), manifest.entity_types.len());
         let mut scores = Self { folds: vec![none; FOLDS], incomplete_texts: 0 };
+        let mut texts = HashMap::new();
         for (index, line) in BufReader::new(File::open(path).map_err(failed)?).lines().enumerate() {
             let line_number = index + 1;
             let record = serde_json::from_str(&line.map_err(failed)?);
@@ -74,7 +76,16 @@ impl Scores {
                 line: line_number,
                 source,
             })?;
-            scores.add(&record, manifest).map_err(|(what, name)| CalibrationError::Unknown {
+            if let Some((name, value)) = not_finite(&record) {
+                return Err(CalibrationError::NotFinite { path: path.to_owned(), line: line_number, name, value });
+            }
+            let Some((file, row)) = text_of(&record) else {
+                scores.incomplete_texts += usize::from(matches!(record, Record::Topics { .. }));
+                continue;
+            };
+            let text = texts.len();
+            let fold = *texts.entry((file.to_owned(), row)).or_insert(text) % FOLDS;
+            scores.add(&record, fold, manifest).map_err(|(what, name)| CalibrationError::Unknown {
                 path: path.to_owned(),
                 line: line_number,
                 name,
@@ -84,25 +95,42 @@ impl Scores {
         Ok(scores)
     }
 
-    /// Takes a record in; fails with what it names and the model has not.
-    fn add(&mut self, record: &Record, manifest: &Manifest) -> Result<(), (&'static str, String)> {
+    /// Takes a record into a fold; fails with what it names and the model has not.
+    fn add(&mut self, record: &Record, fold: usize, manifest: &Manifest) -> Result<(), (&'static str, String)> {
         match record {
-            Record::Topics { multi_label: false, .. } => self.incomplete_texts += 1,
-            Record::Topics { row, gold, covered, logits, .. } => {
+            Record::Topics { gold, covered, logits, .. } => {
                 for name in covered {
                     let unknown = || ("topic", name.clone());
                     let topic = manifest.topics.iter().position(|topic| topic.id == *name).ok_or_else(unknown)?;
                     let &logit = logits.get(name).ok_or_else(unknown)?;
-                    self.folds[row % FOLDS].topics[topic].push((f64::from(logit), gold.contains(name)));
+                    self.folds[fold].topics[topic].push((f64::from(logit), gold.contains(name)));
                 }
             }
-            Record::Entity { row, entity_type, score, correct: Some(correct), .. } => {
+            Record::Entity { entity_type, score, correct, .. } => {
                 let kind = manifest.entity_types.iter().position(|kind| kind.id == *entity_type);
                 let kind = kind.ok_or_else(|| ("entity type", entity_type.clone()))?;
-                self.folds[row % FOLDS].entities[kind].push((f64::from(logit(*score)), *correct));
+                self.folds[fold].entities[kind].push((f64::from(logit(*score)), *correct == Some(true)));
             }
-            Record::Entity { correct: None, .. } => {}
         }
         Ok(())
+    }
+}
+
+/// A score of a record that is no finite number, with the name of what it is of.
+fn not_finite(record: &Record) -> Option<(String, f32)> {
+    match record {
+        Record::Topics { logits, .. } => {
+            let found = logits.iter().find(|(_, value)| !value.is_finite());
+            found.map(|(name, value)| (name.clone(), *value))
+        }
+        Record::Entity { entity_type, score, .. } => (!score.is_finite()).then(|| (entity_type.clone(), *score)),
+    }
+}
+
+/// File and row of a record that can be fitted on: of a text that names all of its topics, of an entity whose type is annotated.
+fn text_of(record: &Record) -> Option<(&str, usize)> {
+    match record {
+        Record::Topics { multi_label: false, .. } | Record::Entity { correct: None, .. } => None,
+        Record::Topics { file, row, .. } | Record::Entity { file, row, .. } => Some((file, *row)),
     }
 }

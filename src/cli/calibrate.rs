@@ -46,10 +46,10 @@ fn table(summary: &Summary) -> String {
         "", "has", "not", "scale", "below", "bias", "threshold", "ECE"
     );
     for fitted in summary.topics.iter().chain(&summary.entity_types) {
-        let Fitted { name, positives, negatives, own, calibration, threshold, ece } = fitted;
+        let Fitted { name, positives, negatives, enough, calibration, threshold, ece } = fitted;
         let threshold = threshold.map_or(String::new(), |threshold| format!("{threshold:.2}"));
         let [before, after] = ece.map(|ece| ece.map_or("-".to_owned(), |ece| format!("{ece:.3}")));
-        let note = if *own { "" } else { "  few" };
+        let note = if *enough { "" } else { "  few" };
         // Writing to a string cannot fail.
         let _ = writeln!(
             out,
@@ -57,23 +57,30 @@ fn table(summary: &Summary) -> String {
             calibration.scale, calibration.scale_below, calibration.bias
         );
     }
-    if let Some(Validation { topics_macro_f1, topics, entities }) = &summary.validation {
-        let ece = |of: &Reliability| [of.ece, of.ece_floor].map(|value| value.unwrap_or_default());
-        let ([topics, topics_floor], [entities, entities_floor]) = (ece(topics), ece(entities));
-        let _ = writeln!(
+    let _ = match &summary.validation {
+        Some(Validation { topics_macro_f1, topics, entities }) => writeln!(
             out,
-            "Of texts that the fit has not seen ({FOLDS} folds): macro F1 of topics {topics_macro_f1:.3}, ECE of assigned topics \
-             {topics:.3} (floor {topics_floor:.3}), of entities {entities:.3} ({entities_floor:.3})"
-        );
-    }
+            "Texts (rows) that the fit has not seen, by {FOLDS} folds: macro F1 of topics {topics_macro_f1:.3}, ECE of assigned topics {}, \
+             of entities {}",
+            ece(topics),
+            ece(entities)
+        ),
+        None => writeln!(out, "Too few texts for {FOLDS} folds: what it is worth on other texts is not known"),
+    };
     if summary.incomplete_texts > 0 {
         let _ = writeln!(out, "{} texts left out: they do not name all of their topics", summary.incomplete_texts);
     }
-    if summary.topics.iter().any(|topic| !topic.own) {
+    if summary.topics.iter().any(|topic| !topic.enough) {
         let _ = writeln!(
             out,
-            "few: fewer than {MIN_POSITIVES} texts have the topic, so its fit leans on all topics and is not called calibrated"
+            "few: fewer than {MIN_POSITIVES} texts have the topic, so its fit is nearly that of all topics and is not called calibrated"
         );
     }
     out
+}
+
+/// The error, and what it would be if every probability were right.
+fn ece(of: &Reliability) -> String {
+    let [ece, floor] = [of.ece, of.ece_floor].map(|value| value.map_or("-".to_owned(), |value| format!("{value:.3}")));
+    format!("{ece} (floor {floor})")
 }

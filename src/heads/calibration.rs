@@ -4,8 +4,9 @@ use crate::model::BetaSpec;
 
 /// Beta calibration (Kull, Silva Filho and Flach 2017): the probability behind a logit,
 /// `sigmoid(scale · softplus(logit) − scale_below · softplus(−logit) + bias)`; with both slopes alike `sigmoid(scale · logit + bias)`.
-pub fn probability(logit: f32, by: BetaSpec) -> f32 {
-    let calibrated = by.scale * softplus(logit) - by.scale_below() * softplus(-logit) + by.bias;
+pub fn probability(logit: f32, calibration: BetaSpec) -> f32 {
+    let BetaSpec { scale, bias, .. } = calibration;
+    let calibrated = scale * softplus(logit) - calibration.scale_below() * softplus(-logit) + bias;
     1.0 / (1.0 + (-calibrated).exp())
 }
 
@@ -43,11 +44,16 @@ mod tests {
     }
 
     #[test]
-    fn each_side_has_its_slope() {
-        let bent = by(0.5, Some(2.0), 0.0);
-        for (logit, slope) in [(30.0_f32, 0.5_f32), (-30.0, 2.0)] {
-            let plain = 1.0 / (1.0 + (-slope * logit).exp());
-            assert!((probability(logit, bent) - plain).abs() < 1e-6);
+    fn is_the_formula_of_the_paper_and_rises() {
+        let (above, below, bias) = (0.5_f32, 2.0_f32, 0.3_f32);
+        let mut last = 0.0;
+        for logit in [-4.0_f32, -2.0, -0.5, 0.0, 0.5, 2.0, 4.0] {
+            let own = 1.0 / (1.0 + (-logit).exp());
+            // Its a, b and c.
+            let expected = 1.0 / (1.0 + 1.0 / (bias.exp() * own.powf(below) / (1.0 - own).powf(above)));
+            let found = probability(logit, by(above, Some(below), bias));
+            assert!((found - expected).abs() < 1e-5 && found > last, "{found} at {logit}, not {expected}");
+            last = found;
         }
     }
 }

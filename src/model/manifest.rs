@@ -104,9 +104,9 @@ pub struct EntityTypeSpec {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct BetaSpec {
-    /// Slope of the calibrated logit above zero; above 0.
+    /// Slope of the calibrated logit far above zero; above 0.
     pub scale: f32,
-    /// Slope below zero, above 0; that above unless given (Platt scaling).
+    /// Slope far below zero, above 0; that above unless given (Platt scaling).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scale_below: Option<f32>,
     /// Added to it.
@@ -114,14 +114,19 @@ pub struct BetaSpec {
 }
 
 impl BetaSpec {
-    /// Slope below zero.
+    /// Slope far below zero.
     pub fn scale_below(&self) -> f32 {
         self.scale_below.unwrap_or(self.scale)
     }
 
-    fn is_valid(&self) -> bool {
-        let slopes = [self.scale, self.scale_below()];
-        slopes.iter().all(|slope| slope.is_finite() && *slope > 0.0) && self.bias.is_finite()
+    /// What is wrong with it.
+    fn problem(&self, of: &str) -> Option<String> {
+        let slopes = [("scale", self.scale), ("scale_below", self.scale_below())];
+        let slope = slopes.into_iter().find(|(_, value)| !(value.is_finite() && *value > 0.0));
+        if let Some((name, value)) = slope {
+            return Some(format!("{name} of {of:?} is {value}, must be finite and above 0"));
+        }
+        (!self.bias.is_finite()).then(|| format!("bias of {of:?} is {}, must be finite", self.bias))
     }
 }
 
@@ -144,8 +149,8 @@ pub struct TopicSpec {
     pub scale_below: Option<f32>,
     /// See [`BetaSpec`].
     pub bias: f32,
-    /// Whether slopes, bias and threshold are its own. If not, there were too few examples of it to fit on, and they lean on those of
-    /// all topics together. Without meaning in a bundle that is not calibrated.
+    /// Whether there were enough examples of it to fit on. If not, slopes, bias and threshold are nearly those of all topics together.
+    /// Without meaning in a bundle that is not calibrated.
     #[serde(default = "yes", skip_serializing_if = "is_true")]
     pub fitted: bool,
 }
@@ -248,10 +253,9 @@ impl Manifest {
         if self.tags != expected {
             return invalid("tags", format!("must be {expected:?} to match entity_types"));
         }
-        if let Some(kind) =
-            self.entity_types.iter().find(|kind| kind.calibration.is_some_and(|calibration| !calibration.is_valid()))
-        {
-            return invalid("entity_types", format!("scales and bias of {:?} must be finite, scales above 0", kind.id));
+        let calibrated = |kind: &EntityTypeSpec| kind.calibration.and_then(|calibration| calibration.problem(&kind.id));
+        if let Some(problem) = self.entity_types.iter().find_map(calibrated) {
+            return invalid("entity_types", problem);
         }
         let mut seen = HashSet::new();
         for topic in &self.topics {
@@ -264,8 +268,8 @@ impl Manifest {
                     format!("threshold of {:?} is {}, must be 0 to 1", topic.id, topic.threshold),
                 );
             }
-            if !topic.calibration().is_valid() {
-                return invalid("topics", format!("scales and bias of {:?} must be finite, scales above 0", topic.id));
+            if let Some(problem) = topic.calibration().problem(&topic.id) {
+                return invalid("topics", problem);
             }
         }
         if self.topics.is_empty() {

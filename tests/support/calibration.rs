@@ -1,21 +1,21 @@
 //! Beta calibration by its own formula (Kull, Silva Filho and Flach 2017): `a ln s − b ln(1 − s) + c` is the logit of the calibrated
 //! probability, where s is the model's own.
 
-use rasid::model::TopicSpec;
+use rasid::model::BetaSpec;
 
 /// `1 / (1 + exp(-x))`.
 pub fn sigmoid(x: f64) -> f64 {
     1.0 / (1.0 + (-x).exp())
 }
 
-/// The calibrated probability behind a topic's logit.
-pub fn probability(spec: &TopicSpec, logit: f64) -> f64 {
+/// The calibrated probability behind a logit.
+pub fn probability(spec: &BetaSpec, logit: f64) -> f64 {
     let (above, below) = (f64::from(spec.scale), f64::from(spec.scale_below.unwrap_or(spec.scale)));
     sigmoid(below * sigmoid(logit).ln() - above * sigmoid(-logit).ln() + f64::from(spec.bias))
 }
 
-/// The topic's logit behind a calibrated probability.
-pub fn logit(spec: &TopicSpec, calibrated: f32) -> f64 {
+/// The logit behind a calibrated probability.
+pub fn logit(spec: &BetaSpec, calibrated: f32) -> f64 {
     let (mut low, mut high) = (-30.0, 30.0);
     for _ in 0..60 {
         let middle = (low + high) / 2.0;

@@ -52,10 +52,10 @@ def read(network: Network, samples: list[Sample], budget: int = 8192) -> tuple[l
         lengths = torch.tensor([len(w.ids) for w in windows])
         present = torch.arange(ids.shape[1])[None, :] < lengths[:, None]
         with torch.autocast("cpu", torch.bfloat16):
-            tag_logits, topic_logits, *_ = network(torch.from_numpy(ids), present)
-        topics[batch] = document_logits(topic_logits, lengths, owners, len(batch))
+            answers = network(torch.from_numpy(ids), present)
+        topics[batch] = document_logits(answers.topics, lengths, owners, len(batch))
         for row, owner in enumerate(owners.tolist()):
-            tags[batch[owner]].append(tag_logits[row, : lengths[row]])
+            tags[batch[owner]].append(answers.tags[row, : lengths[row]])
     return tags, topics
 
 

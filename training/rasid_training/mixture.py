@@ -85,7 +85,9 @@ def load(config: Config, data: Path) -> Corpus:
         if entry["task"] == "ner" and entry["split"] == "dev" and name_of(entry) in config["dev"]:
             corpus.dev[name_of(entry)] = list(corpora.ner_documents(data / entry["file"], entry, added))
     for path in config.get("articles", []):
-        add_articles(corpus, Path(path), passes.get(Path(path).stem, passes["articles"]), added, banned)
+        add_articles(
+            corpus, Path(path), config.get("article_passes", {}).get(Path(path).stem, passes["articles"]), added, banned
+        )
     return corpus
 
 

@@ -225,6 +225,21 @@ def test_a_student_begins_with_layers_of_its_teacher_and_comes_near_its_answers(
     assert distance() < 0.5 * before
 
 
+def test_the_distance_from_a_teacher_has_three_parts_and_is_none_from_itself():
+    network = small_network().requires_grad_(False)
+    ids, present = torch.tensor([[1, 5, 9, 0]]), torch.tensor([[True, True, True, False]])
+    own = network(ids, present)
+    apart = lambda other: distil.loss(other, own, present, torch.tensor([0]), 1).item()  # noqa: E731
+    assert apart(own) == pytest.approx(0, abs=1e-6)
+    for part in ("tags", "topics", "hidden"):
+        value = getattr(own, part).clone()
+        value[0, 0] += 1 if part == "topics" else torch.arange(value.shape[-1])
+        assert apart(own._replace(**{part: value})) > 1e-3, part
+    padding = own.hidden.clone()
+    padding[0, 3] += 5
+    assert apart(own._replace(hidden=padding)) == pytest.approx(0, abs=1e-6)
+
+
 def test_layers_that_a_teacher_has_not_are_refused():
     for kept in ([], [0, 3], [1, 0], [-1, 1]):
         with pytest.raises(ValueError, match="kept_layers is"):
