@@ -44,7 +44,7 @@ impl Beta {
         sigmoid(self.logit(logit))
     }
 
-    /// The most probable slopes and bias given examples, as pairs of logit and truth, where slopes are at least [`LEAST_SLOPE`]: penalised
+    /// The most probable slopes and bias given examples, as pairs of logit and truth, where slopes are at least 0.05: penalised
     /// logistic regression. Without examples it is the prior's mean. The problem is convex, so that the best of the fits with some slopes
     /// held at their least is the best of all (Kull et al. hold a negative one at zero).
     pub fn fit(examples: &[(f64, bool)], prior: &Prior) -> Self {
