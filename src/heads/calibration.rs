@@ -44,6 +44,16 @@ mod tests {
     }
 
     #[test]
+    fn one_slope_is_read_as_platt_scaling() {
+        let read: BetaSpec = serde_json::from_str(r#"{"scale": 0.7, "bias": -0.3}"#).unwrap();
+        for logit in [-3.0_f32, 0.0, 2.0] {
+            let platt = 1.0 / (1.0 + (-(0.7 * logit - 0.3)).exp());
+            assert!((probability(logit, read) - platt).abs() < 1e-6, "{logit}");
+        }
+        assert_eq!(serde_json::to_string(&read).unwrap(), r#"{"scale":0.7,"bias":-0.3}"#);
+    }
+
+    #[test]
     fn is_the_formula_of_the_paper_and_rises() {
         let (above, below, bias) = (0.5_f32, 2.0_f32, 0.3_f32);
         let mut last = 0.0;

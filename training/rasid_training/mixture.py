@@ -84,10 +84,9 @@ def load(config: Config, data: Path) -> Corpus:
     for entry in entries:
         if entry["task"] == "ner" and entry["split"] == "dev" and name_of(entry) in config["dev"]:
             corpus.dev[name_of(entry)] = list(corpora.ner_documents(data / entry["file"], entry, added))
-    for path in config.get("articles", []):
-        add_articles(
-            corpus, Path(path), config.get("article_passes", {}).get(Path(path).stem, passes["articles"]), added, banned
-        )
+    for path in map(Path, config.get("articles", [])):
+        times = config.get("article_passes", {}).get(path.name.partition(".")[0], passes["articles"])
+        add_articles(corpus, path, times, added, banned)
     return corpus
 
 

@@ -122,6 +122,16 @@ def test_articles_of_test_files_are_left_out(tmp_path):
     assert [d.source for d in corpus.articles[0].documents + corpus.held_out] == ["en_4"]
 
 
+def test_a_file_of_articles_may_have_passes_of_its_own(tmp_path):
+    article = {"id": "en_4", "lang": "en", "title": "T", "text": "Words.", "entities": [], "topics": ["sport"]}
+    paths = [tmp_path / "articles/old.jsonl.gz", tmp_path / "articles/new.jsonl.gz"]
+    for path in paths:
+        write(path, [article])
+    (tmp_path / "datasets.json").write_text("[]", "utf-8")
+    corpus = mixture.load(CONFIG | {"article_passes": {"new": 24}, "articles": [str(path) for path in paths]}, tmp_path)
+    assert [source.passes for source in corpus.articles] == [CONFIG["passes"]["articles"], 24]
+
+
 def test_one_article_in_six_is_held_out():
     share = sum(corpora.held_out(f"ar_{number:04}") for number in range(3000)) / 3000
     assert 0.14 < share < 0.19
